@@ -1,0 +1,45 @@
+# The two commands of a new user: make demo, make test. Everything they need they install into .venv themselves.
+PYTHON ?= python3
+BIN := .venv/bin
+DEV := hypothesis import-linter mypy psutil pytest pytest-asyncio ruff
+
+.PHONY: demo test check fix setup bench soak clean
+
+demo: .venv/user  ## the whole system on this machine: embedded log, offline Claude, no account
+	@$(BIN)/penstock demo $(ARGS)
+
+test: check  ## everything but the long runs
+	$(BIN)/pytest -m "not soak and (kafka or slow)"
+
+check: setup  ## lint, types, layers, Python-only tests: under two minutes
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -m "not soak and not kafka and not slow"
+
+fix: setup  ## let the formatter and the linter mend what they can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: setup  ## the figures of docs/benchmarks.md, as a table and as JSON under benchmarks/out
+	$(BIN)/python -m benchmarks $(ARGS)
+
+soak: setup  ## the long crash proof
+	$(BIN)/pytest -m soak -s
+
+setup: .venv/dev
+
+.venv/user: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Penstock needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing into .venv ..."
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+.venv/dev: .venv/user
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt $(DEV)
+	@touch $@
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis penstock-demo benchmarks/out

@@ -1,0 +1,33 @@
+"""Penstock: a Claude task over every event of a topic. This package root holds the words only; see DESIGN.md."""
+
+from penstock.errors import PenstockError, Skip, TaskError, UserError
+from penstock.outcome import Again, Answer, Charge, Confidence, Deferred, Failure, Outcome, Responder
+from penstock.record import NewRecord, Partition, Position, Record
+from penstock.task import Route, Step, Task
+from penstock.tier import Capacity, Item, Tier
+
+__all__ = [
+    "Again",
+    "Answer",
+    "Capacity",
+    "Charge",
+    "Confidence",
+    "Deferred",
+    "Failure",
+    "Item",
+    "NewRecord",
+    "Outcome",
+    "Partition",
+    "PenstockError",
+    "Position",
+    "Record",
+    "Responder",
+    "Route",
+    "Skip",
+    "Step",
+    "Task",
+    "TaskError",
+    "Tier",
+    "UserError",
+]
+__version__ = "0.1.0"

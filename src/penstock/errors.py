@@ -1,0 +1,77 @@
+"""Exceptions: our faults, the user's mistakes and the weather. What an *item* ends in is an `Outcome`, never an exception.
+
+PenstockError
+  x UserError               the user can mend it; the message says what to write instead (exit code 2, never a traceback)
+    + SettingsError         a setting, file or argument
+    + TaskError             a `Task` that cannot work as declared
+    + TopicMissing          a topic that nobody made
+    + LogDamaged            a log that cannot be read or belongs to something else
+  x LogError                the log refused or could not be reached
+    + LogUnavailable        weather: ask again with the same `Progress`
+    + PartitionsLost        another worker owns them now: leave their part out
+    + RecordTooLarge        can never be written: its size was not checked before
+  x TierStopped             no call can succeed until a person acts (wrong key, unknown model)
+Skip                        raised by a user's hook: this event wants no answer; it is counted and passed
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from penstock.record import Partition
+
+
+class PenstockError(Exception):
+    """Anything that Penstock itself raises."""
+
+
+class UserError(PenstockError):
+    """A mistake that the user can mend; the text says how."""
+
+
+class SettingsError(UserError):
+    """A setting, file or argument is wrong; the text names it."""
+
+
+class TaskError(UserError):
+    """A task cannot work as declared; the text says what to write instead."""
+
+
+class TopicMissing(UserError):
+    """A topic does not exist; the text names it and the command that makes it."""
+
+
+class LogDamaged(UserError):
+    """The log's file or metadata cannot be believed; nothing was changed."""
+
+
+class LogError(PenstockError):
+    """The log refused or could not be reached."""
+
+
+class LogUnavailable(LogError):
+    """Weather: nothing was written. Commit the same `Progress` again."""
+
+
+class PartitionsLost(LogError):
+    """Another worker owns these partitions: nothing of the `Progress` was written; commit again without them."""
+
+    def __init__(self, partitions: Iterable[Partition]) -> None:
+        self.partitions = frozenset(partitions)
+        named = ", ".join(f"{p.topic}/{p.number}" for p in sorted(self.partitions))
+        super().__init__(f"partitions owned by another worker now: {named}")
+
+
+class RecordTooLarge(LogError):
+    """One record is larger than the log takes; the text names topic, size and limit."""
+
+
+class TierStopped(PenstockError):
+    """No call of this tier can succeed until a person acts; the text says what to do."""
+
+
+class Skip(Exception):
+    """Raise it in a hook of a task: the event wants no answer. It is counted as skipped and never paid for."""

@@ -1,0 +1,222 @@
+"""What a user declares: a task, its route and its hooks. Everything is checked here, when it is declared.
+
+[task] → intake → batcher → cascade
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel
+
+from penstock.errors import TaskError
+from penstock.outcome import CONFIDENCES, Confidence
+from penstock.record import Record
+from penstock.tier import Tier
+
+InputT = TypeVar("InputT", bound=BaseModel)
+OutputT = TypeVar("OutputT", bound=BaseModel)
+
+Decode = Callable[[Record, type[BaseModel]], BaseModel]
+"""Bytes to the user's model: see `penstock.codecs`. Raises ValueError where the bytes are not one; `Skip` to pass."""
+
+StartFrom = Literal["latest", "earliest"] | datetime
+Order = Literal["none", "key"]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One tier of a route. An answer weaker than `accept` goes on to the next step; the last step accepts all.
+
+    `accept` may be given per value of one output field, where some answers need more certainty than others:
+    `Step("haiku", accept={"reject": "sure", "*": "likely"}, by="decision")`.
+    """
+
+    tier: str | Tier
+    """A Claude model's alias or id (`haiku`, `sonnet`, `opus`, `claude-haiku-5-5`) or a tier of your own."""
+    accept: Confidence | dict[str, Confidence] = "unsure"
+    by: str = ""
+    """The output field whose value chooses among the entries of `accept`."""
+
+    @property
+    def name(self) -> str:
+        """The tier's name, as it stands on results."""
+        return self.tier if isinstance(self.tier, str) else self.tier.name
+
+    def accepts(self, output: Any, confidence: Confidence) -> bool:
+        """Whether this answer may stand."""
+        needed = self.accept
+        if isinstance(needed, dict):
+            needed = needed.get(str(getattr(output, self.by, "")), needed.get("*", "unsure"))
+        return CONFIDENCES.index(confidence) >= CONFIDENCES.index(needed)
+
+
+class Route:
+    """Who is asked, cheapest first: `Route(Step("haiku", accept="sure"), Step("opus"))`."""
+
+    __slots__ = ("steps",)
+
+    def __init__(self, *steps: Step | str) -> None:
+        self.steps: tuple[Step, ...] = tuple(Step(s) if isinstance(s, str) else s for s in steps)
+
+    def __repr__(self) -> str:
+        return f"Route({', '.join(s.name for s in self.steps)})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task(Generic[InputT, OutputT]):
+    """A Claude task over every event of a topic.
+
+    The consumer group has the task's name. `instructions` and the models' field names, types and descriptions are
+    what Claude reads; examples and policies belong into `instructions`.
+    """
+
+    name: str = field(kw_only=False)
+    reads: str
+    """The topic of events."""
+    input: type[InputT]
+    output: type[OutputT]
+    instructions: str
+    route: Route = field(default_factory=lambda: Route("haiku"))
+    writes: str = ""
+    """The results topic; `<name>-results` unless given."""
+    dead_letters: str = ""
+    """Where events go that could not be answered; `<name>-dlq` unless given."""
+    policy_version: str = ""
+    """Stands on every result, so that a verdict can be traced to the rules in force."""
+    start_from: StartFrom = "latest"
+    """Where a group without offsets begins. `latest`: no surprise bill for what was there before."""
+    order: Order = "none"
+    """`key`: results of one key appear in the order of its events (calls still run side by side)."""
+    event_id: str | Callable[[InputT, Record], str] = ""
+    """Input field (or function) that names an event; else the `ce_id` header, `event_id`, `id`, or the position."""
+    show: frozenset[str] | set[str] | None = None
+    """Input fields that the model may see; all unless given."""
+    max_attempts: int = 4
+    """Attempts per item before it becomes a dead letter; waiting uses up none."""
+    max_call_seconds: float = 120.0
+    """Time inside calls per item before it becomes a dead letter."""
+    max_batch_items: int = 50
+    """Items that share one prompt at most."""
+    max_event_tokens: int = 20_000
+    """An event with more estimated tokens becomes a dead letter (`too_large`) without a call."""
+    decode: Decode | None = None
+    """Bytes to `input`; JSON and CloudEvents unless given."""
+    validate: Callable[[InputT, OutputT], None] | None = None
+    """Raises ValueError where an output does not fit its input; the item is asked again."""
+    finish: Callable[[InputT, OutputT], OutputT] | None = None
+    """Last change to an output before it is published."""
+    render: Callable[[InputT], Any] | None = None
+    """What the model is shown of an input: any JSON value; the shown fields as an object unless given."""
+    suspicious: Callable[[str], bool] | None = None
+    """Says of a rendered event whether it must be asked alone; a screen for instructions to the model unless given."""
+
+    def __post_init__(self) -> None:
+        """Fill in the topics and check everything: a task that cannot work must not be declared."""
+        object.__setattr__(self, "writes", self.writes or f"{self.name}-results")
+        object.__setattr__(self, "dead_letters", self.dead_letters or f"{self.name}-dlq")
+        _check(self)
+
+    @property
+    def group(self) -> str:
+        """The consumer group: the task's name."""
+        return self.name
+
+    @property
+    def retry_topic(self) -> str:
+        """Where this task alone hands over what it must try again much later."""
+        return f"{self.name}.retry"
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """What the task's group subscribes to."""
+        return (self.reads, self.retry_topic)
+
+
+def _check(task: Task[Any, Any]) -> None:
+    """Say what to write instead, for everything that cannot work."""
+
+    def need(good: object, text: str) -> None:
+        if not good:
+            raise TaskError(f"Task {task.name!r}: {text}")
+
+    need(
+        isinstance(task.name, str) and _NAME.fullmatch(task.name),
+        "the name is also the consumer group: use letters, digits, '.', '_', '-'",
+    )
+    for option in ("reads", "writes", "dead_letters"):
+        topic = getattr(task, option)
+        need(
+            isinstance(topic, str) and _NAME.fullmatch(topic),
+            f"{option}={topic!r} is no topic name: use letters, digits, '.', '_', '-'",
+        )
+    topics = (task.reads, task.writes, task.dead_letters, task.retry_topic)
+    need(
+        len(set(topics)) == len(topics),
+        f"reads, writes, dead_letters and the retry topic must differ, got {', '.join(topics)}",
+    )
+    for option in ("input", "output"):
+        model = getattr(task, option)
+        need(
+            inspect.isclass(model) and issubclass(model, BaseModel),
+            f"{option}= must be a pydantic model class, got {model!r}",
+        )
+    need(task.output.model_fields, "the output model has no fields")
+    need(
+        isinstance(task.instructions, str) and task.instructions.strip(),
+        "instructions= is empty: say what Claude shall decide",
+    )
+    need(isinstance(task.route, Route), f"route= must be Route(Step(…), …), got {task.route!r}")
+    need(task.route.steps, "the route is empty: write Route('haiku')")
+    names = [step.name for step in task.route.steps]
+    need(len(set(names)) == len(names), f"the route names a tier twice: {names}")
+    for step in task.route.steps:
+        _check_step(task, step, need)
+    need(task.order in ("none", "key"), f"order={task.order!r}: write 'none' or 'key'")
+    need(
+        task.start_from in ("latest", "earliest") or isinstance(task.start_from, datetime),
+        f"start_from={task.start_from!r}: write 'latest', 'earliest' or a datetime",
+    )
+    if isinstance(task.start_from, datetime):
+        need(task.start_from.tzinfo, "start_from= needs a time zone: datetime(…, tzinfo=UTC)")
+    for option in ("max_attempts", "max_batch_items", "max_event_tokens"):
+        value = getattr(task, option)
+        need(isinstance(value, int) and value >= 1, f"{option}={value!r}: a whole number of at least 1")
+    need(task.max_call_seconds > 0, f"max_call_seconds={task.max_call_seconds!r}: seconds, more than 0")
+    shown = set(task.show or ())
+    need(
+        task.show is None or shown <= set(task.input.model_fields),
+        f"show= names fields that {task.input.__name__} lacks: {sorted(shown - set(task.input.model_fields))}",
+    )
+    if isinstance(task.event_id, str) and task.event_id:
+        need(
+            task.event_id in task.input.model_fields,
+            f"event_id={task.event_id!r} is no field of {task.input.__name__}; it has {', '.join(task.input.model_fields)}",
+        )
+    for hook in ("decode", "validate", "finish", "render", "suspicious"):
+        value = getattr(task, hook)
+        need(value is None or callable(value), f"{hook}= must be a function, got {value!r}")
+
+
+def _check_step(task: Task[Any, Any], step: Step, need: Callable[[object, str], None]) -> None:
+    need(
+        isinstance(step.tier, str) or isinstance(step.tier, Tier),
+        f"a step's tier is a model's name or a tier with name, answer, capacity and close; got {step.tier!r}",
+    )
+    accepted = step.accept.values() if isinstance(step.accept, dict) else (step.accept,)
+    for confidence in accepted:
+        need(
+            confidence in CONFIDENCES, f"Step({step.name!r}, accept={confidence!r}): write 'sure', 'likely' or 'unsure'"
+        )
+    if isinstance(step.accept, dict):
+        need(
+            step.by in task.output.model_fields,
+            f"Step({step.name!r}, accept={{…}}) needs by='<output field>'; {task.output.__name__} has {', '.join(task.output.model_fields)}",
+        )

@@ -1,0 +1,98 @@
+"""The contract of who may answer: Claude models, a user's own rules, later a learned classifier.
+
+cascade → [tier] → outcome
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from penstock.outcome import Charge, Outcome
+    from penstock.record import Partition, Record
+    from penstock.task import Task
+
+
+class Item:
+    """A record read as one task's input, in flight. The engine keeps its books here; tiers only read."""
+
+    __slots__ = (
+        "answered_ms",
+        "asked_ms",
+        "attempts",
+        "calls_seconds",
+        "charges",
+        "epoch",
+        "event_id",
+        "input",
+        "partition",
+        "record",
+        "step",
+        "suspicious",
+        "taken_ms",
+        "text",
+        "tokens",
+    )
+
+    def __init__(self, record: Record, partition: Partition, event_id: str, input: Any, text: str, tokens: int) -> None:  # noqa: A002
+        self.record = record
+        self.partition = partition
+        self.event_id = event_id
+        self.input = input
+        """An instance of the task's input model."""
+        self.text = text
+        """What a model is shown: one JSON value on one line (see `Task.render`)."""
+        self.tokens = tokens
+        """Estimated input tokens of `text`."""
+        self.suspicious = False
+        """Looks as if it addressed the model: asked alone (law 8)."""
+        self.step = 0
+        """Index of the route's step that has it now."""
+        self.attempts = 0
+        """Attempts used up over all steps; waiting uses up none."""
+        self.calls_seconds = 0.0
+        """Time spent inside calls, the only time that counts against the task's deadline."""
+        self.charges: list[Charge] = []
+        """What this item has cost so far, in every call it was part of."""
+        self.epoch = 0
+        """Which ownership of the partition it belongs to."""
+        self.taken_ms = 0
+        self.asked_ms = 0
+        self.answered_ms = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """How much one call may hold now. With `items == 0`: why not, and until when (`time.monotonic()` seconds) if known."""
+
+    items: int
+    tokens: int = 1_000_000
+    """Estimated input tokens of the events of one call."""
+    cause: str = ""
+    """Bounded vocabulary: requests, input_tokens, output_tokens, retry_after, concurrency, spend, stopped."""
+    until: float | None = None
+
+
+@runtime_checkable
+class Tier(Protocol):
+    """Someone who may answer. `answer` makes **one attempt** and never raises for weather or for an item's fault."""
+
+    name: str
+
+    async def answer(self, task: Task[Any, Any], items: Sequence[Item]) -> list[Outcome]:
+        """One attempt: an outcome per item, same length, same order.
+
+        Raises `TierStopped` where no call can succeed until a person acts. Cancelling it abandons the call.
+        """
+        ...
+
+    def capacity(self, task: Task[Any, Any]) -> Capacity:
+        """What a call may hold now; cheap, called before every batch."""
+        ...
+
+    async def close(self) -> None:
+        """Give back connections. Called once, when nothing is in flight."""
+        ...

@@ -1,0 +1,1 @@
+"""The shipped application: moderation and analysis of shop reviews. Imports only `penstock`."""
