@@ -203,6 +203,9 @@ def _check(task: Task[Any, Any]) -> None:
     for hook in ("decode", "validate", "finish", "render", "suspicious"):
         value = getattr(task, hook)
         need(value is None or callable(value), f"{hook}= must be a function, got {value!r}")
+    check = getattr(task.decode, "check", None)
+    if check is not None:  # a codec that names fields of the input says here which of them are missing
+        check(task.input)
 
 
 def _check_step(task: Task[Any, Any], step: Step, need: Callable[[object, str], None]) -> None:

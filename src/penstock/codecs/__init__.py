@@ -1,1 +1,6 @@
-""""""
+"""Bytes to the user's models. `base` says the contract; give a task `decode=` for another format."""
+
+from penstock.codecs.base import Undecodable, decode, event_id_of, passthrough
+from penstock.codecs.mapping import FieldMapping
+
+__all__ = ["FieldMapping", "Undecodable", "decode", "event_id_of", "passthrough"]
