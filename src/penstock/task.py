@@ -200,12 +200,7 @@ def _check(task: Task[Any, Any]) -> None:
             task.event_id in task.input.model_fields,
             f"event_id={task.event_id!r} is no field of {task.input.__name__}; it has {', '.join(task.input.model_fields)}",
         )
-    for hook in ("decode", "validate", "finish", "render", "suspicious"):
-        value = getattr(task, hook)
-        need(value is None or callable(value), f"{hook}= must be a function, got {value!r}")
-    check = getattr(task.decode, "check", None)
-    if check is not None:  # a codec that names fields of the input says here which of them are missing
-        check(task.input)
+    _check_hooks(task, need)
 
 
 def _check_step(task: Task[Any, Any], step: Step, need: Callable[[object, str], None]) -> None:
@@ -223,3 +218,12 @@ def _check_step(task: Task[Any, Any], step: Step, need: Callable[[object, str], 
             step.by in task.output.model_fields,
             f"Step({step.name!r}, accept={{…}}) needs by='<output field>'; {task.output.__name__} has {', '.join(task.output.model_fields)}",
         )
+
+
+def _check_hooks(task: Task[Any, Any], need: Callable[[object, str], None]) -> None:
+    for hook in ("decode", "validate", "finish", "render", "suspicious"):
+        value = getattr(task, hook)
+        need(value is None or callable(value), f"{hook}= must be a function, got {value!r}")
+    check = getattr(task.decode, "check", None)
+    if check is not None:  # a codec that names fields of the input says here which of them are missing
+        check(task.input)
