@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from penstock.outcome import Charge, Outcome
+    from penstock.outcome import Answer, Charge, Outcome
     from penstock.record import Partition, Record
     from penstock.task import Task
 
@@ -28,13 +28,17 @@ class Item:
         "epoch",
         "event_id",
         "input",
+        "not_before_ms",
+        "offset",
         "partition",
         "record",
+        "standing",
         "step",
         "suspicious",
         "taken_ms",
         "text",
         "tokens",
+        "tries",
     )
 
     def __init__(self, record: Record, partition: Partition, event_id: str, input: Any, text: str, tokens: int) -> None:  # noqa: A002
@@ -53,12 +57,20 @@ class Item:
         """Index of the route's step that has it now."""
         self.attempts = 0
         """Attempts used up over all steps; waiting uses up none."""
+        self.tries = 0
+        """Attempts in a row that brought nothing at this step."""
+        self.standing: Answer | None = None
+        """The answer of an earlier step that was not sure enough: better than a dead letter."""
+        self.offset = record.offset
+        """The offset that its ending resolves; for a record of the retry topic not the event's own."""
         self.calls_seconds = 0.0
         """Time spent inside calls, the only time that counts against the task's deadline."""
         self.charges: list[Charge] = []
         """What this item has cost so far, in every call it was part of."""
         self.epoch = 0
         """Which ownership of the partition it belongs to."""
+        self.not_before_ms = 0
+        """From a hand-over: not to be asked before then."""
         self.taken_ms = 0
         self.asked_ms = 0
         self.answered_ms = 0

@@ -1,1 +1,1 @@
-""""""
+"""What could not be answered, and its second chance."""

@@ -1,1 +1,1 @@
-""""""
+"""What is counted, traced and logged; one module names every metric."""

@@ -1,0 +1,252 @@
+"""Asks the tiers of a route, cheapest first, one attempt at a time; every item leaves with one ending.
+
+batcher → [cascade] → tier → [cascade] → checkpoint
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
+
+from penstock.engine.batcher import Batcher, BatchLimits
+from penstock.engine.isolation import halves
+from penstock.engine.retry import RetryOptions, backoff_seconds
+from penstock.outcome import WEATHER, Again, Answer, Deferred, Failure, FailureReason, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container, Iterator, Sequence
+
+    from penstock.record import Partition
+    from penstock.task import Step, Task
+    from penstock.tier import Item, Tier
+
+
+class HandOver(NamedTuple):
+    """The item goes to the task's retry topic, to be asked again not before then."""
+
+    reason: str
+    not_before_ms: int
+
+
+class Skipped(NamedTuple):
+    """Counted and passed: a tombstone, or a hook that said `Skip`."""
+
+    why: str
+
+
+EndingOutcome = Answer | Failure | Deferred | HandOver | Skipped
+
+
+class Ending(NamedTuple):
+    """What an item's offset ends in."""
+
+    item: Item
+    outcome: EndingOutcome
+
+
+@dataclass(slots=True)
+class Stage:
+    """One step of the route at work."""
+
+    index: int
+    step: Step
+    tier: Tier
+    batcher: Batcher
+    calls: int = 0
+    """Calls in flight."""
+    hold_until: float = 0.0
+    """Weather: no call before then (`time.monotonic()`)."""
+    cause: str = ""
+    """Why it waits, while it does."""
+    storms: int = 0
+    """Calls in a row that met weather."""
+    sent_at: float = field(default=0.0)
+
+
+class Cascade:
+    """The stages of one task. `settle` is told what a call brought; `next_call` says what may be asked now."""
+
+    def __init__(
+        self,
+        task: Task[Any, Any],
+        tiers: Sequence[Tier],
+        limits: BatchLimits,
+        retry: RetryOptions,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._task = task
+        self._retry = retry
+        self._clock = clock
+        self.stages = [
+            Stage(i, step, tier, Batcher(task.max_batch_items, limits))
+            for i, (step, tier) in enumerate(zip(task.route.steps, tiers, strict=True))
+        ]
+        self.is_draining = False
+        """No more company is waited for; what would be handed over or come back later is asked now."""
+
+    def add(self, item: Item) -> None:
+        """An item waits for the tier of its step, from now on or (a hand-over) from later on."""
+        wait_ms = item.not_before_ms - time.time_ns() // 1_000_000 if item.not_before_ms else 0
+        if wait_ms > 0:
+            self.stages[item.step].batcher.add_again([item], self._clock(), wait_ms / 1000)
+        else:
+            self.stages[item.step].batcher.add(item, self._clock())
+
+    def waiting(self) -> Iterator[Item]:
+        """All items that wait for a call."""
+        for stage in self.stages:
+            yield from stage.batcher
+
+    def discard(self, unwanted: Callable[[Item], bool]) -> list[Item]:
+        """Take out items that will not be asked here any more."""
+        return [item for stage in self.stages for item in stage.batcher.discard(unwanted)]
+
+    def hurry(self, partitions: Container[Partition]) -> None:
+        """These partitions leave: what was to come back later comes back now."""
+        for stage in self.stages:
+            stage.batcher.hurry(lambda item: item.partition in partitions)
+
+    def next_call(self) -> tuple[Stage, list[Item]] | None:
+        """A batch that may go now. Later steps first: to finish is better than to begin."""
+        now = self._clock()
+        for stage in reversed(self.stages):
+            if not len(stage.batcher) or stage.hold_until > now:
+                continue
+            capacity = stage.tier.capacity(self._task)
+            if capacity.items <= 0:
+                stage.cause = capacity.cause
+                stage.hold_until = max(stage.hold_until, capacity.until or 0.0)
+                continue
+            stage.cause = ""
+            batch = stage.batcher.take(capacity, now, at_once=self.is_draining or stage.calls == 0)
+            if batch:
+                return stage, batch
+        return None
+
+    def wake_at(self) -> float | None:
+        """When `next_call` may have something new without anything else happening."""
+        times = [max(due, stage.hold_until) for stage in self.stages if (due := stage.batcher.due_at()) is not None]
+        return min(times, default=None)
+
+    def settle(self, stage: Stage, items: Sequence[Item], outcomes: Sequence[Outcome], seconds: float) -> list[Ending]:
+        """What one call brought: the items that are finished; the others wait again."""
+        now_ms = time.time_ns() // 1_000_000
+        endings: list[Ending] = []
+        split: list[Item] = []
+        for item, outcome in zip(items, outcomes, strict=True):
+            if outcome.charge is not None:
+                item.charges.append(outcome.charge)
+            item.answered_ms = now_ms
+            if isinstance(outcome, Again) and outcome.split and len(items) > 1:
+                split.append(item)
+                continue
+            ending = self._settle_one(stage, item, outcome, seconds)
+            if ending is not None:
+                endings.append(Ending(item, ending))
+        if split:
+            stage.batcher.add_apart(halves(split))
+        self._feel_weather(stage, outcomes)
+        return endings
+
+    def _settle_one(self, stage: Stage, item: Item, outcome: Outcome, seconds: float) -> EndingOutcome | None:
+        match outcome:
+            case Answer():
+                item.attempts += 1
+                item.calls_seconds += seconds
+                return self._accept_or_escalate(stage, item, outcome)
+            case Deferred():
+                item.attempts += 1
+                return outcome
+            case Failure():
+                item.attempts += 1
+                return self._escalate_or_bury(stage, item, outcome)
+            case Again():
+                return self._ask_again(stage, item, outcome, seconds)
+            case _:
+                assert_never(outcome)
+
+    def _accept_or_escalate(self, stage: Stage, item: Item, answer: Answer) -> EndingOutcome | None:
+        is_last = stage.index + 1 == len(self.stages)
+        if is_last or stage.step.accepts(answer.output, answer.confidence):
+            return answer
+        item.standing = answer
+        self._escalate(stage, item)
+        return None
+
+    def _escalate_or_bury(self, stage: Stage, item: Item, failure: Failure) -> EndingOutcome | None:
+        # Another model may well answer what this one declines; an event that is too large stays too large.
+        if failure.reason in ("refused", "invalid_output") and stage.index + 1 < len(self.stages):
+            self._escalate(stage, item)
+            return None
+        return item.standing or failure
+
+    def _escalate(self, stage: Stage, item: Item) -> None:
+        item.step = stage.index + 1
+        item.tries = 0
+        self.add(item)
+
+    def _ask_again(self, stage: Stage, item: Item, again: Again, seconds: float) -> EndingOutcome | None:
+        now = self._clock()
+        if not again.is_attempt:
+            stage.batcher.add_again([item], now)
+            return None
+        item.attempts += 1
+        item.tries += 1
+        item.calls_seconds += seconds
+        if item.calls_seconds > self._task.max_call_seconds:
+            detail = f"{item.calls_seconds:.0f} s inside calls, the task allows {self._task.max_call_seconds:.0f} s (last: {again.reason})"
+            return item.standing or Failure("timed_out", detail)
+        if item.attempts >= self._task.max_attempts:
+            return item.standing or Failure(
+                _FINAL[again.reason], f"after {item.attempts} attempts: {again.detail or again.reason}"
+            )
+        if (
+            item.tries >= self._retry.tries_per_step
+            and stage.index + 1 < len(self.stages)
+            and again.reason in _ANOTHER_MAY_DO_BETTER
+        ):
+            self._escalate(stage, item)
+            return None
+        after = again.after_seconds
+        if again.reason in _NEEDS_A_PAUSE:
+            after = backoff_seconds(self._retry, item.tries, after)
+        if after > self._retry.hand_over_after_seconds and not self.is_draining:
+            return HandOver(again.reason, time.time_ns() // 1_000_000 + int(after * 1000))
+        stage.batcher.add_again([item], now, 0.0 if self.is_draining else after)
+        return None
+
+    def _feel_weather(self, stage: Stage, outcomes: Sequence[Outcome]) -> None:
+        """Weather on a whole call holds the tier; anything else shows that it is fair again."""
+        if not outcomes:
+            return
+        storms = [o for o in outcomes if isinstance(o, Again) and not o.is_attempt]
+        if len(storms) < len(outcomes):
+            stage.storms = 0
+            return
+        stage.storms += 1
+        asked_for = max(again.after_seconds for again in storms)
+        stage.cause = storms[0].reason
+        if storms[0].reason == "busy" or (asked_for and storms[0].reason in ("rate_limited", "spend_cap")):
+            wait = asked_for  # the gate knows better than a guess
+        else:
+            wait = backoff_seconds(self._retry, stage.storms, asked_for)
+        stage.hold_until = max(stage.hold_until, self._clock() + wait)
+
+
+_FINAL: dict[str, FailureReason] = {
+    "server_error": "server_error",
+    "unreachable": "server_error",
+    "overloaded": "server_error",
+    "rate_limited": "server_error",
+    "spend_cap": "server_error",
+    "busy": "server_error",
+    "timed_out": "timed_out",
+    "missing": "invalid_output",
+    "invalid_output": "invalid_output",
+    "truncated": "invalid_output",
+    "refused": "refused",
+    "rejected": "rejected",
+}
+_ANOTHER_MAY_DO_BETTER = frozenset({"missing", "invalid_output", "truncated", "refused"})
+_NEEDS_A_PAUSE = frozenset({"server_error", "timed_out", "unreachable"}) | (WEATHER - {"busy"})

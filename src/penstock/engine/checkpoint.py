@@ -1,0 +1,183 @@
+"""The ledger of one task's partitions: which offsets are in flight, which are resolved, and what that lets us commit.
+
+intake → batcher → cascade → [checkpoint] → log
+
+Laws (property tests hold them): an unresolved offset is never passed; every resolved offset's ending leaves exactly
+once; gaps in offsets cost nothing, because only tracked positions count; a forgotten partition gives nothing more.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from penstock.log.offset_map import OffsetMap
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from penstock.record import Partition
+
+EndingT = TypeVar("EndingT")
+
+
+@dataclass(slots=True)
+class _Slot(Generic[EndingT]):
+    """An offset in the queue of its key."""
+
+    offset: int
+    endings: list[EndingT] | None = None
+
+
+@dataclass(slots=True)
+class _Book(Generic[EndingT]):
+    """One partition. Bit i of `bits` stands for offset `base + i`; gaps count as done as soon as they are passed."""
+
+    epoch: int
+    base: int
+    bits: int
+    end: int
+    in_flight: int = 0
+    is_changed: bool = False
+    endings: list[EndingT] = field(default_factory=list)
+    keys: dict[bytes, deque[_Slot[EndingT]]] = field(default_factory=dict)
+    slots: dict[int, tuple[bytes, _Slot[EndingT]]] = field(default_factory=dict)
+    held: int = 0
+
+
+class Checkpoint(Generic[EndingT]):
+    """Tracks offsets per partition; with `by_key` the endings of one key leave in the order of their offsets."""
+
+    def __init__(self, *, by_key: bool = False) -> None:
+        self._by_key = by_key
+        self._books: dict[Partition, _Book[EndingT]] = {}
+        self._epochs = 0
+
+    def begin(self, partition: Partition, done: OffsetMap) -> int:
+        """Take up a partition where its group stands; the epoch that its items carry."""
+        self._epochs += 1
+        end = max(done.base, done.end)
+        self._books[partition] = _Book(self._epochs, done.base, done.bits, end)
+        return self._epochs
+
+    def epoch(self, partition: Partition) -> int:
+        """The current epoch of a partition; 0 where it is not ours."""
+        book = self._books.get(partition)
+        return book.epoch if book else 0
+
+    def track(self, partition: Partition, offset: int, key: bytes | None = None) -> bool:
+        """An offset is in flight. False: it is not wanted (not ours, or resolved before a restart)."""
+        book = self._books.get(partition)
+        if book is None or offset < book.base or (book.bits >> (offset - book.base)) & 1:
+            return False
+        if offset > book.end:
+            # Nothing will ever come for the offsets between: compaction or a transaction marker.
+            book.bits |= ((1 << (offset - book.end)) - 1) << (book.end - book.base)
+            book.is_changed = True
+        book.end = max(book.end, offset + 1)
+        book.in_flight += 1
+        if self._by_key and key is not None:
+            slot: _Slot[EndingT] = _Slot(offset)
+            book.keys.setdefault(key, deque()).append(slot)
+            book.slots[offset] = (key, slot)
+        return True
+
+    def resolve(self, partition: Partition, epoch: int, offset: int, endings: Iterable[EndingT] = ()) -> bool:
+        """The outcome of an offset is known. False: too late, the partition is no longer ours under that epoch."""
+        book = self._books.get(partition)
+        if book is None or book.epoch != epoch:
+            return False
+        waiting = book.slots.pop(offset, None)
+        if waiting is None:
+            self._finish(book, offset, endings)
+            return True
+        key, slot = waiting
+        slot.endings = list(endings)
+        book.held += 1
+        queue = book.keys[key]
+        while queue and queue[0].endings is not None:
+            ready = queue.popleft()
+            book.held -= 1
+            self._finish(book, ready.offset, ready.endings or ())
+        if not queue:
+            del book.keys[key]
+        return True
+
+    def drop(self, partition: Partition, offsets: set[int]) -> set[int]:
+        """Let go of offsets that were tracked and never asked (a drain): they stay unresolved, for the next owner.
+
+        Those in front of an asked offset of their key are kept, or its paid answer could never leave. Returns the let go.
+        """
+        book = self._books.get(partition)
+        if book is None:
+            return set()
+        gone = {offset for offset in offsets if offset not in book.slots}
+        for queue in book.keys.values():
+            while queue and queue[-1].offset in offsets:
+                gone.add(queue.pop().offset)
+        book.keys = {key: queue for key, queue in book.keys.items() if queue}
+        for offset in gone:
+            book.slots.pop(offset, None)
+        book.in_flight -= len(gone)
+        return gone
+
+    def longest_key(self, partition: Partition) -> int:
+        """How many offsets the fullest key of a partition has in flight."""
+        book = self._books.get(partition)
+        return max(map(len, book.keys.values()), default=0) if book else 0
+
+    def advance(self) -> list[tuple[Partition, OffsetMap, list[EndingT]]]:
+        """What changed since the last call: per partition where it stands now, and the endings that brought it there."""
+        changed = []
+        for partition, book in self._books.items():
+            if not book.is_changed:
+                continue
+            book.is_changed = False
+            done = OffsetMap(book.base, book.bits).normalised()
+            book.base, book.bits = done
+            endings, book.endings = book.endings, []
+            changed.append((partition, done, endings))
+        return changed
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether `advance` would give anything."""
+        return any(book.is_changed for book in self._books.values())
+
+    def span(self, partition: Partition) -> int:
+        """Offsets from the watermark to the last one tracked: what the map must be able to tell."""
+        book = self._books.get(partition)
+        return book.end - book.base if book else 0
+
+    def in_flight(self, partitions: Iterable[Partition] | None = None) -> int:
+        """Tracked and unresolved offsets (answers held back by key order count as in flight)."""
+        books = self._books.values() if partitions is None else [self._books[p] for p in partitions if p in self._books]
+        return sum(book.in_flight for book in books)
+
+    def held(self) -> int:
+        """Resolved offsets that wait for an earlier one of their key."""
+        return sum(book.held for book in self._books.values())
+
+    def partitions(self) -> list[Partition]:
+        """The partitions that are ours."""
+        return list(self._books)
+
+    def forget(self, partitions: Iterable[Partition]) -> list[EndingT]:
+        """They are gone: nothing of them is given any more. Returns the endings that never left (paid for nothing)."""
+        orphans: list[EndingT] = []
+        for partition in partitions:
+            book = self._books.pop(partition, None)
+            if book is None:
+                continue
+            orphans += book.endings
+            for queue in book.keys.values():
+                for slot in queue:
+                    orphans += slot.endings or []
+        return orphans
+
+    def _finish(self, book: _Book[EndingT], offset: int, endings: Iterable[EndingT]) -> None:
+        book.bits |= 1 << (offset - book.base)
+        book.in_flight -= 1
+        book.endings += endings
+        book.is_changed = True

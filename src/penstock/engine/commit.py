@@ -1,0 +1,184 @@
+"""Writes what was resolved: results, dead letters, hand-overs, waste and progress in one act (laws 2 and 9).
+
+checkpoint → publish → [commit] → log
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from penstock.engine.cascade import Ending, HandOver, Skipped
+from penstock.engine.publish import Publisher
+from penstock.errors import LogUnavailable, PartitionsLost
+from penstock.log.base import PartProgress, Progress
+from penstock.outcome import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from penstock.engine.checkpoint import Checkpoint
+    from penstock.log.base import Consumer
+    from penstock.outcome import Charge
+    from penstock.record import NewRecord, Partition
+    from penstock.task import Task
+    from penstock.telemetry.counts import Counts
+
+logger = logging.getLogger("penstock.engine")
+MOST_WAIT_SECONDS = 2.0
+
+
+@dataclass(slots=True)
+class _Part:
+    """One partition's share of an act, under the ownership in which it was made."""
+
+    epoch: int
+    progress: PartProgress
+    endings: list[Ending]
+
+
+class Committer:
+    """One act at a time. What could not be written stays pending and is written before anything newer."""
+
+    def __init__(self, task: Task[Any, Any], checkpoint: Checkpoint[Ending], counts: Counts) -> None:
+        self.changed = asyncio.Event()
+        self._task = task
+        self._checkpoint = checkpoint
+        self._counts = counts
+        self._lock = asyncio.Lock()
+        self._parts: list[_Part] = []
+        self._waste: list[NewRecord] = []
+
+    def open(self, consumer: Consumer) -> None:
+        """Where acts are written."""
+        self._consumer = consumer
+        self._publisher = Publisher(self._task, consumer.max_record_bytes)
+
+    def resolve(self, ending: Ending) -> None:
+        """An item is finished. Too late for a partition that is ours no longer: what it cost is waste."""
+        item = ending.item
+        if self._checkpoint.resolve(item.partition, item.epoch, item.offset, (ending,)):
+            self.changed.set()
+        else:
+            self.give_up(item.charges, "answered after the partition was lost")
+
+    def give_up(self, charges: Sequence[Charge], why: str) -> None:
+        """An answer that nobody will see: only its cost is remembered."""
+        self._counts.late += 1
+        if charges:
+            self._waste += self._publisher.waste(charges, why)
+            self._counts.waste_nanousd += sum(charge.nanousd for charge in charges)
+            self.changed.set()
+
+    def forget(self, partitions: Iterable[Partition], why: str) -> None:
+        """These partitions are no longer ours; what was resolved and never written is waste."""
+        for ending in self._checkpoint.forget(partitions):
+            self.give_up(ending.item.charges, why)
+
+    async def commit(self, deadline: float | None = None) -> None:
+        """Write all that is resolved now. Weather is waited out, with the same act; at `deadline` it stays pending."""
+        try:
+            async with asyncio.timeout(None if deadline is None else max(0.0, deadline - time.monotonic())):
+                await self._lock.acquire()
+        except TimeoutError:
+            logger.error("%s: an earlier commit still waits for the log at the deadline", self._task.name)
+            return
+        try:
+            await self._commit(deadline)
+        finally:
+            self._lock.release()
+
+    async def _commit(self, deadline: float | None) -> None:
+        self.changed.clear()
+        self._gather()
+        tries = 0
+        while self._parts or self._waste:
+            self._drop_stale()
+            waste = tuple(self._waste)
+            try:
+                await self._consumer.commit(Progress(tuple(part.progress for part in self._parts), waste))
+            except PartitionsLost as lost:
+                self._drop(lost.partitions)
+            except LogUnavailable as weather:
+                tries += 1
+                if not await self._wait(weather, tries, deadline):
+                    return
+            else:
+                self._written(len(waste))
+
+    def _gather(self) -> None:
+        now_ms = time.time_ns() // 1_000_000
+        encode = self._publisher.encode
+        for partition, done, endings in self._checkpoint.advance():
+            appends = tuple(record for ending in endings if (record := encode(ending, now_ms)) is not None)
+            self._parts.append(
+                _Part(self._checkpoint.epoch(partition), PartProgress(partition, done, appends), endings)
+            )
+        if len({part.progress.partition for part in self._parts}) < len(self._parts):
+            self._merge()
+
+    def _merge(self) -> None:
+        """Pending and newer parts of one partition become one: the newer map covers both."""
+        merged: dict[Partition, _Part] = {}
+        for part in self._parts:
+            older = merged.get(part.progress.partition)
+            if older is not None and older.epoch == part.epoch:
+                appends = older.progress.appends + part.progress.appends
+                progress = PartProgress(part.progress.partition, part.progress.done, appends)
+                merged[part.progress.partition] = _Part(part.epoch, progress, older.endings + part.endings)
+                continue
+            if older is not None:
+                self._lose(older)
+            merged[part.progress.partition] = part
+        self._parts = list(merged.values())
+
+    def _drop_stale(self) -> None:
+        for part in [p for p in self._parts if self._checkpoint.epoch(p.progress.partition) != p.epoch]:
+            self._lose(part)
+            self._parts.remove(part)
+
+    def _drop(self, partitions: frozenset[Partition]) -> None:
+        for part in [p for p in self._parts if p.progress.partition in partitions]:
+            self._lose(part)
+            self._parts.remove(part)
+
+    def _lose(self, part: _Part) -> None:
+        for ending in part.endings:
+            self.give_up(ending.item.charges, "partition lost before the commit")
+
+    async def _wait(self, weather: LogUnavailable, tries: int, deadline: float | None) -> bool:
+        self._counts.commits_retried += 1
+        if tries in {1, 10, 100}:
+            logger.warning(
+                "%s: the log does not take results, trying on (nothing is lost): %s", self._task.name, weather
+            )
+        pause = min(0.05 * 2 ** min(tries, 10), MOST_WAIT_SECONDS)
+        if deadline is not None and time.monotonic() + pause > deadline:
+            logger.error(
+                "%s: gave up a commit at its deadline; its events will be asked again: %s", self._task.name, weather
+            )
+            return False
+        await asyncio.sleep(pause)
+        return True
+
+    def _written(self, waste: int) -> None:
+        counts = self._counts
+        counts.commits += 1
+        for part in self._parts:
+            for item, outcome in part.endings:
+                counts.nanousd += sum(charge.nanousd for charge in item.charges)
+                if isinstance(outcome, Failure):
+                    counts.dead_letters += 1
+                    counts.failures[outcome.reason] += 1
+                elif isinstance(outcome, HandOver):
+                    counts.hand_overs += 1
+                elif isinstance(outcome, Skipped):
+                    counts.skipped += 1
+                else:
+                    counts.results += 1
+        self._parts = []
+        # More may have come while this act was under way.
+        del self._waste[:waste]

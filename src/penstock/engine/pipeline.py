@@ -1,0 +1,299 @@
+"""**Read me first.** The whole way of an event through a worker; only this page knows the order.
+
+log → [pipeline]: intake → batcher → cascade → tier → cascade → checkpoint → publish → log
+
+Three loops share one event loop: *intake* reads what there is room for, *calls* starts a call whenever a tier has
+capacity and a batch is due, *commits* writes whatever was resolved, at most every `commit_interval_seconds`, in one act.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from penstock.engine.batcher import BatchLimits
+from penstock.engine.cascade import Cascade, Ending, Stage
+from penstock.engine.checkpoint import Checkpoint
+from penstock.engine.commit import Committer
+from penstock.engine.intake import Intake, IntakeLimits
+from penstock.engine.retry import RetryOptions
+from penstock.errors import LogUnavailable, TierStopped
+from penstock.outcome import Again, Outcome
+from penstock.telemetry.counts import Counts
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from penstock.log.base import Assignment, Consumer, EventLog
+    from penstock.record import Partition
+    from penstock.task import Task
+    from penstock.tier import Item, Tier
+
+logger = logging.getLogger("penstock.engine")
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineOptions:
+    """The numbers of one pipeline; each stage's own stand beside it."""
+
+    commit_interval_seconds: float = 0.1
+    """Results are committed as soon as they are there, and not more often than this."""
+    drain_seconds: float = 25.0
+    """On SIGTERM, calls in flight have this long to come back."""
+    intake: IntakeLimits = field(default_factory=IntakeLimits)
+    batch: BatchLimits = field(default_factory=BatchLimits)
+    retry: RetryOptions = field(default_factory=RetryOptions)
+
+
+class Pipeline:
+    """One task on one log. `run` works until `stop` is set, then drains; it is the log's `Listener`."""
+
+    def __init__(
+        self, task: Task[Any, Any], tiers: Sequence[Tier], log: EventLog, options: PipelineOptions | None = None
+    ) -> None:
+        self.task = task
+        self.counts = Counts()
+        self._log = log
+        self._options = options or PipelineOptions()
+        self._checkpoint: Checkpoint[Ending] = Checkpoint(by_key=task.order == "key")
+        self._intake = Intake(task, self._checkpoint, self._options.intake)
+        self._cascade = Cascade(task, tiers, self._options.batch, self._options.retry)
+        self._committer = Committer(task, self._checkpoint, self.counts)
+        self._tiers = tiers
+        self._calls: set[asyncio.Task[None]] = set()
+        self._consumer: Consumer | None = None
+        self._leaving: set[Partition] = set()
+        self._wake_calls = asyncio.Event()
+        self._wake_intake = asyncio.Event()
+        self._fault: BaseException | None = None
+        self._faulted = asyncio.Event()
+
+    async def run(self, stop: asyncio.Event, *, slot: str = "") -> None:
+        """Work until `stop`; then finish what is in flight, commit it and leave the group.
+
+        Raises what made further work impossible: `TierStopped`, a `UserError` of the log.
+        """
+        self._consumer = await self._log.join(
+            self.task.group, self.task.topics, self, start_from=self.task.start_from, slot=slot
+        )
+        self._committer.open(self._consumer)
+        loops = [
+            asyncio.create_task(self._intake_loop(self._consumer), name=f"{self.task.name}: intake"),
+            asyncio.create_task(self._calls_loop(), name=f"{self.task.name}: calls"),
+            asyncio.create_task(self._commits_loop(), name=f"{self.task.name}: commits"),
+        ]
+        ends = [asyncio.create_task(stop.wait()), asyncio.create_task(self._faulted.wait())]
+        try:
+            await asyncio.wait([*ends, *loops], return_when=asyncio.FIRST_COMPLETED)
+            await self._shut_down(loops)
+        finally:
+            await self._cancel(*ends, *loops, *self._calls)
+            for tier in self._tiers:
+                await tier.close()
+        if self._fault is not None:
+            raise self._fault
+
+    # --- the three loops ---------------------------------------------------------------------------------------
+
+    async def _intake_loop(self, consumer: Consumer) -> None:
+        while True:
+            room = 0 if self._cascade.is_draining else self._intake.room()
+            try:
+                records = await consumer.poll(room, 0.5 if room else 0.05)
+            except LogUnavailable as weather:
+                self._wait_for_log(weather)
+                await asyncio.sleep(1.0)
+                continue
+            if records:
+                self._take(records)
+            elif not room:
+                await self._sleep(self._wake_intake, 0.05)
+            self._intake.hold_back(consumer)
+
+    async def _calls_loop(self) -> None:
+        while True:
+            # Cleared before looking: what wakes us while we look is not missed.
+            self._wake_calls.clear()
+            while not self._fault and (ready := self._cascade.next_call()):
+                self._start_call(*ready)
+            wake_at = self._cascade.wake_at()
+            timeout = None if wake_at is None else max(0.001, wake_at - time.monotonic())
+            await self._sleep(self._wake_calls, timeout)
+
+    async def _commits_loop(self) -> None:
+        while True:
+            await self._committer.changed.wait()
+            started = time.monotonic()
+            await self._committer.commit()
+            await asyncio.sleep(max(0.0, started + self._options.commit_interval_seconds - time.monotonic()))
+
+    # --- one event's way -----------------------------------------------------------------------------------------
+
+    def _take(self, records: Sequence[Any]) -> None:
+        items, endings = self._intake.read(records, self._leaving)
+        self.counts.records += len(records)
+        for item in items:
+            self._cascade.add(item)
+        self._resolve(endings)
+        self._wake_calls.set()
+
+    def _start_call(self, stage: Stage, items: list[Item]) -> None:
+        stage.calls += 1
+        self.counts.calls += 1
+        now_ms = time.time_ns() // 1_000_000
+        for item in items:
+            item.asked_ms = item.asked_ms or now_ms
+        call = asyncio.create_task(self._call(stage, items))
+        self._calls.add(call)
+        call.add_done_callback(self._calls.discard)
+
+    async def _call(self, stage: Stage, items: list[Item]) -> None:
+        started = time.monotonic()
+        try:
+            outcomes = await self._answer(stage, items)
+        finally:
+            stage.calls -= 1
+            self._wake_calls.set()
+        seconds = time.monotonic() - started
+        current = [self._checkpoint.epoch(item.partition) == item.epoch for item in items]
+        if not all(current):
+            items, outcomes = self._without_late(items, outcomes, current)
+        self._resolve(self._cascade.settle(stage, items, outcomes, seconds))
+        if self._leaving:
+            self._let_go(self._leaving)
+
+    def _without_late(
+        self, items: list[Item], outcomes: Sequence[Outcome], current: list[bool]
+    ) -> tuple[list[Item], list[Outcome]]:
+        """Answers for partitions that are ours no longer are dropped and their cost counted as waste."""
+        for item, outcome, is_current in zip(items, outcomes, current, strict=True):
+            if not is_current:
+                charges = [*item.charges, outcome.charge] if outcome.charge else item.charges
+                self._committer.give_up(charges, "answered after the partition was lost")
+                self._intake.release(item)
+        kept = [pair for pair, is_current in zip(zip(items, outcomes, strict=True), current, strict=True) if is_current]
+        return [item for item, _ in kept], [outcome for _, outcome in kept]
+
+    async def _answer(self, stage: Stage, items: list[Item]) -> Sequence[Outcome]:
+        try:
+            outcomes = await stage.tier.answer(self.task, items)
+        except TierStopped as error:
+            self._stop_with(error)
+            return [Again("busy") for _ in items]
+        except Exception as error:
+            logger.exception("tier %s raised: its items are asked again", stage.step.name)
+            return [Again("server_error", detail=f"the tier raised {type(error).__name__}", counts=True) for _ in items]
+        if len(outcomes) != len(items):
+            detail = f"tier {stage.step.name} gave {len(outcomes)} outcomes for {len(items)} items"
+            logger.error("%s: all are asked again", detail)
+            return [Again("invalid_output", detail=detail) for _ in items]
+        return outcomes
+
+    def _resolve(self, endings: Sequence[Ending]) -> None:
+        for ending in endings:
+            self._intake.release(ending.item)
+            self._committer.resolve(ending)
+        self._wake_intake.set()
+
+    # --- partitions come and go ------------------------------------------------------------------------------------
+
+    async def assigned(self, assignments: Sequence[Assignment]) -> None:
+        """The log gives us partitions: take them up where the group stands."""
+        for assignment in assignments:
+            self._leaving.discard(assignment.partition)
+            self._checkpoint.begin(assignment.partition, assignment.done)
+        logger.info(
+            "%s: %d partitions more, %d in all", self.task.name, len(assignments), len(self._checkpoint.partitions())
+        )
+
+    async def revoked(self, partitions: Sequence[Partition], deadline: float) -> None:
+        """Finish what was asked, drop what was not, commit; after this returns they are not ours."""
+        leaving = set(partitions)
+        await self._drain(leaving, deadline)
+        self._forget(leaving, "revoked before the answer was committed")
+
+    async def lost(self, partitions: Sequence[Partition]) -> None:
+        """They are gone already: what was answered for them is waste."""
+        logger.warning("%s: lost %d partitions to another worker", self.task.name, len(partitions))
+        self._forget(set(partitions), "partition lost before the answer was committed")
+
+    async def _drain(self, leaving: set[Partition], deadline: float) -> None:
+        self._leaving |= leaving
+        self._let_go(leaving)
+        self._cascade.hurry(leaving)
+        # After a fault nothing new is asked, but what is being asked may still come back.
+        while self._checkpoint.in_flight(leaving) and (self._calls or not self._fault) and time.monotonic() < deadline:
+            self._wake_calls.set()
+            await asyncio.sleep(0.01)
+        await self._committer.commit(deadline)
+
+    def _let_go(self, leaving: set[Partition]) -> None:
+        """Drop the items of leaving partitions that cost nothing yet; what was paid for is asked to its end."""
+
+        def is_unpaid(item: Item) -> bool:
+            return item.partition in leaving and not item.charges and not item.attempts
+
+        unpaid: dict[Partition, set[int]] = {}
+        for item in self._cascade.waiting():
+            if is_unpaid(item):
+                unpaid.setdefault(item.partition, set()).add(item.offset)
+        gone = {
+            (partition, offset)
+            for partition, offsets in unpaid.items()
+            for offset in self._checkpoint.drop(partition, offsets)
+        }
+        for item in self._cascade.discard(lambda item: (item.partition, item.offset) in gone):
+            self._intake.release(item)
+
+    def _forget(self, partitions: set[Partition], why: str) -> None:
+        self._committer.forget(partitions, why)
+        self._intake.forget(partitions)
+        for item in self._cascade.discard(lambda item: item.partition in partitions):
+            self._intake.release(item)
+            self._committer.give_up(item.charges, why)
+        self._leaving -= partitions
+
+    # --- the end ------------------------------------------------------------------------------------------------------
+
+    async def _shut_down(self, loops: Sequence[asyncio.Task[None]]) -> None:
+        """Drain while the intake goes on serving rebalances, then leave the group."""
+        assert self._consumer is not None
+        for loop in loops:
+            if loop.done() and not loop.cancelled() and (error := loop.exception()) is not None:
+                self._stop_with(error)
+        deadline = time.monotonic() + self._options.drain_seconds
+        self._cascade.is_draining = True
+        partitions = set(self._checkpoint.partitions())
+        await self._drain(partitions, deadline)
+        await self._cancel(*self._calls)
+        self._forget(partitions, "not answered before the worker stopped")
+        await self._committer.commit(time.monotonic() + 5.0)
+        await self._cancel(*loops)
+        await self._consumer.close()
+
+    @staticmethod
+    async def _cancel(*tasks: asyncio.Task[Any]) -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _stop_with(self, error: BaseException) -> None:
+        """No further work is possible; what is resolved is still committed."""
+        if self._fault is None:
+            logger.error("%s stops: %s", self.task.name, error)
+            self._fault = error
+            self._faulted.set()
+
+    def _wait_for_log(self, weather: LogUnavailable) -> None:
+        logger.warning("%s waits for the log: %s", self.task.name, weather)
+
+    async def _sleep(self, event: asyncio.Event, seconds: float | None) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await event.wait()
+        if event is self._wake_intake:
+            event.clear()

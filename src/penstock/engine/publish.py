@@ -1,0 +1,186 @@
+"""What an item's ending becomes in the log: a result, a dead letter, or a hand-over to the task's retry topic.
+
+cascade → checkpoint → [publish] → log
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from penstock.codecs.base import passthrough
+from penstock.deadletters.letter import bury, charges_from_json, charges_to_json
+from penstock.engine.cascade import Ending, HandOver
+from penstock.log.state import state_record
+from penstock.outcome import Answer, Charge, Deferred, Failure
+from penstock.record import Headers, NewRecord, Record, header_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from penstock.task import Task
+    from penstock.tier import Item
+
+RESULT_TYPE = b"penstock.result.v1"
+RETRY = "penstock.retry."
+
+
+class Publisher:
+    """Encodes the endings of one task. `max_record_bytes` is what the log takes."""
+
+    def __init__(self, task: Task[Any, Any], max_record_bytes: int) -> None:
+        self._task = task
+        self._max_record_bytes = max_record_bytes
+        self._head = (
+            ("content-type", b"application/json"),
+            ("ce_specversion", b"1.0"),
+            ("ce_type", RESULT_TYPE),
+            ("ce_source", f"/penstock/{task.name}".encode()),
+        )
+
+    def encode(self, ending: Ending, now_ms: int) -> NewRecord | None:
+        """The record that ends an offset; None where nothing is written (a skip)."""
+        item, outcome = ending
+        if isinstance(outcome, Answer):
+            return self._result(item, outcome, now_ms, lane="")
+        if isinstance(outcome, Deferred):
+            return self._result(item, outcome.provisional, now_ms, lane=outcome.lane)
+        if isinstance(outcome, Failure):
+            return self._letter(item, outcome, now_ms)
+        if isinstance(outcome, HandOver):
+            return self._hand_over(item, outcome, now_ms)
+        return None
+
+    def waste(self, charges: Iterable[Charge], why: str) -> list[NewRecord]:
+        """Calls that were paid and whose answers nobody will see: one record per call (law 9)."""
+        calls: dict[str, list[Charge]] = {}
+        for charge in charges:
+            calls.setdefault(charge.call_id, []).append(charge)
+        return [self._waste_of(call_id, shares, why) for call_id, shares in calls.items()]
+
+    def _waste_of(self, call_id: str, shares: list[Charge], why: str) -> NewRecord:
+        value = {
+            "why": why,
+            "call": call_id,
+            "model": shares[0].model,
+            "items": len(shares),
+            "nanousd": sum(s.nanousd for s in shares),
+        }
+        # The items of one call may be lost in several steps: none may overwrite another in the compacted topic.
+        return state_record(self._task.name, "waste", f"{call_id}/{uuid.uuid4().hex[:12]}", value)
+
+    def _result(self, item: Item, answer: Answer, now_ms: int, *, lane: str) -> NewRecord:
+        record, by, charges = item.record, answer.by, item.charges
+        result_id = ending_id(self._task, item)
+        value = {
+            "id": result_id,
+            "event_id": item.event_id,
+            "task": self._task.name,
+            "output": _plain(answer.output),
+            "confidence": answer.confidence,
+            "provisional": bool(lane),
+            "tier": by.tier,
+            "model": by.model,
+            "prompt": by.prompt,
+            "policy": self._task.policy_version,
+            "simulated": by.simulated,
+            "attempts": item.attempts,
+            "usage": {
+                "input_tokens": sum(c.input_tokens for c in charges),
+                "cache_write_tokens": sum(c.cache_write_tokens for c in charges),
+                "cache_read_tokens": sum(c.cache_read_tokens for c in charges),
+                "output_tokens": sum(c.output_tokens for c in charges),
+            },
+            "nanousd": sum(c.nanousd for c in charges),
+            "calls": [(c.call_id, c.nanousd) for c in charges],
+            "source": {"topic": record.topic, "partition": record.partition, "offset": record.offset},
+            "times": {
+                "produced": record.timestamp_ms,
+                "taken": item.taken_ms,
+                "asked": item.asked_ms,
+                "answered": item.answered_ms,
+                "committed": now_ms,
+            },
+        }
+        if lane:
+            value["lane"] = lane
+        content = orjson.dumps(value)
+        headers: Headers = (
+            *self._head,
+            ("ce_id", result_id.encode()),
+            ("ce_subject", item.event_id.encode("utf-8", "backslashreplace")),
+        )
+        if record.headers:
+            headers += passthrough(record.headers)
+        if len(content) + 1024 > self._max_record_bytes:
+            failure = Failure(
+                "too_large", f"the result has {len(content)} bytes, the log takes {self._max_record_bytes}"
+            )
+            return self._letter(item, failure, now_ms)
+        return NewRecord(self._task.writes, record.key, content, headers, now_ms)
+
+    def _letter(self, item: Item, failure: Failure, now_ms: int) -> NewRecord:
+        letter_id = ending_id(self._task, item)
+        return bury(self._task, item, failure, now_ms, letter_id=letter_id, max_bytes=self._max_record_bytes)
+
+    def _hand_over(self, item: Item, over: HandOver, now_ms: int) -> NewRecord:
+        record = item.record
+        added = {
+            "topic": record.topic,
+            "partition": str(record.partition),
+            "offset": str(record.offset),
+            "timestamp": str(record.timestamp_ms),
+            "reason": over.reason,
+            "not-before": str(over.not_before_ms),
+            "attempts": str(item.attempts),
+            "step": str(item.step),
+            "charges": charges_to_json(item.charges),
+        }
+        headers = record.headers + tuple((RETRY + name, text.encode()) for name, text in added.items())
+        over_record = NewRecord(self._task.retry_topic, record.key, record.value, headers, now_ms)
+        if over_record.size > self._max_record_bytes:
+            return self._letter(item, Failure("too_large", "the event does not fit into the retry topic"), now_ms)
+        return over_record
+
+
+def ending_id(task: Task[Any, Any], item: Item) -> str:
+    """The same for the same event at the same place, whoever answers it and however often: readers can drop repeats."""
+    record = item.record
+    name = f"{task.name}\0{item.event_id}\0{record.topic}\0{record.partition}\0{record.offset}"
+    return hashlib.blake2b(name.encode("utf-8", "backslashreplace"), digest_size=16).hexdigest()
+
+
+def unwrap(record: Record) -> tuple[Record, dict[str, str]]:
+    """A record of a retry topic as the event it was, and what the hand-over remembered."""
+    kept = tuple(pair for pair in record.headers if not pair[0].startswith(RETRY))
+    memory = {
+        name.removeprefix(RETRY): header_text(record.headers, name) or ""
+        for name, _ in record.headers
+        if name.startswith(RETRY)
+    }
+    if not memory:
+        return record, {}
+    event = Record(
+        memory["topic"],
+        int(memory["partition"]),
+        int(memory["offset"]),
+        record.key,
+        record.value,
+        kept,
+        int(memory["timestamp"]),
+    )
+    return event, memory
+
+
+def remember(item: Item, memory: dict[str, str], steps: int) -> None:
+    """Give a handed-over item back its attempts and costs."""
+    item.attempts = int(memory["attempts"])
+    item.step = min(int(memory["step"]), steps - 1)
+    item.charges = charges_from_json(memory["charges"])
+
+
+def _plain(output: Any) -> Any:
+    return output.model_dump(mode="json") if hasattr(output, "model_dump") else output
