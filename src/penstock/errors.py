@@ -6,6 +6,7 @@ PenstockError
     + TaskError             a `Task` that cannot work as declared
     + TopicMissing          a topic that nobody made
     + LogDamaged            a log that cannot be read or belongs to something else
+    + RecordsLost           retention deleted records that a group had not read
   x LogError                the log refused or could not be reached
     + LogUnavailable        weather: ask again with the same `Progress`
     + PartitionsLost        another worker owns them now: leave their part out
@@ -46,6 +47,10 @@ class TopicMissing(UserError):
 
 class LogDamaged(UserError):
     """The log's file or metadata cannot be believed; nothing was changed."""
+
+
+class RecordsLost(UserError):
+    """Retention deleted records before a group had read them; the text names the ranges and the option to go on."""
 
 
 class LogError(PenstockError):

@@ -53,6 +53,16 @@ class OffsetMap(NamedTuple):
         ones = (~self.bits & (self.bits + 1)).bit_length() - 1
         return OffsetMap(self.base + ones, self.bits >> ones) if ones else self
 
+    def from_offset(self, low: int) -> OffsetMap:
+        """The same set with everything below `low` done: what is deleted cannot be read any more."""
+        return self if low <= self.base else OffsetMap(low, self.bits >> (low - self.base)).normalised()
+
+    def covers(self, other: OffsetMap) -> bool:
+        """Whether every offset that is done in `other` is done here."""
+        if self.base < other.base:
+            return False
+        return not (other.bits >> (self.base - other.base)) & ~self.bits
+
     def encode(self, topic_id: str = "") -> str:
         """As text for commit metadata: ASCII, `version;topic id;base;kind payload`. An empty map has an empty payload."""
         head = f"{VERSION};{topic_id};{self.base};"
