@@ -22,12 +22,12 @@ _INVISIBLE = frozenset({"Cc", "Cf", "Cn", "Co", "Cs"})
 
 
 class Review(BaseModel):
-    """A review as shops send it. Fields that are not listed are ignored; only ids and a text are asked for."""
+    """A review as shops send it. Fields that are not listed are ignored; only a review id and a text are asked for."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    event_id: Id
-    """Names this event: the same id again is a redelivery, an edit of the same review has an id of its own."""
+    event_id: Annotated[str, Field(max_length=200, coerce_numbers_to_str=True)] = ""
+    """Names this event: the same id again is a redelivery, an edit has an id of its own. Else `ce_id` names it."""
     kind: str = "created"
     """`created`, `edited` or `deleted`; a deleted review wants no answer."""
     review_id: Id
