@@ -3,13 +3,15 @@
 checkpoint → [offset map] → log's commit metadata → intake after a restart
 
 In memory the map is one integer: bit i stands for offset `base + i`. As text it is run lengths or the bits themselves,
-whichever is shorter, with the format's version, the topic's id and the base offset before it.
+whichever is shorter, with the format's version, the topic's id and the base offset before it and a checksum behind:
+what was cut or changed on its way raises, it never becomes another set.
 """
 
 from __future__ import annotations
 
-import base64
+from base64 import b64decode, b64encode
 from typing import TYPE_CHECKING, NamedTuple
+from zlib import crc32
 
 from penstock.errors import LogDamaged
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 VERSION = "1"
+_EMPTY = "-"
 
 
 class OffsetMap(NamedTuple):
@@ -64,13 +67,13 @@ class OffsetMap(NamedTuple):
         return not (other.bits >> (self.base - other.base)) & ~self.bits
 
     def encode(self, topic_id: str = "") -> str:
-        """As text for commit metadata: ASCII, `version;topic id;base;kind payload`. An empty map has an empty payload."""
+        """As text for commit metadata: ASCII, `version;topic id;base;` and `-`, or a kind and base64 of payload and CRC-32."""
         head = f"{VERSION};{topic_id};{self.base};"
         if not self.bits:
-            return head
-        runs, raw = _runs(self.bits), self.bits.to_bytes((self.bits.bit_length() + 7) // 8, "little")
-        kind, payload = ("r", runs) if len(runs) <= len(raw) else ("b", raw)
-        return head + kind + base64.b64encode(payload).decode()
+            return head + _EMPTY
+        kind, payload = _shorter(self.bits)
+        check = crc32(payload, crc32(head.encode())).to_bytes(4, "little")
+        return head + kind + b64encode(payload + check).decode()
 
     @classmethod
     def decode(cls, text: str, *, base: int, topic_id: str = "") -> OffsetMap:
@@ -88,36 +91,58 @@ class OffsetMap(NamedTuple):
                 "run the version that wrote it, or let that version drain and stop first"
             )
         try:
-            written_id, written_base, payload = rest.split(";", 2)
-            if written_id != topic_id or int(written_base) != base:
-                return cls(base)
-            if not payload:
-                return cls(base)
-            content = base64.b64decode(payload[1:], validate=True)
-            bits = _bits(content) if payload[0] == "r" else int.from_bytes(content, "little")
+            written_id, written_base, content = rest.split(";", 2)
+            bits = 0 if content == _EMPTY else _checked(text[: -len(content)], content)
+            is_ours = int(written_base) == base and written_id == topic_id
         except (ValueError, IndexError) as error:
             raise LogDamaged(f"the offset map in the commit metadata is damaged ({error}): {text[:80]!r}") from error
-        return cls(base, bits)
+        return cls(base, bits) if is_ours else cls(base)
 
 
-def _runs(bits: int) -> bytes:
-    """Lengths of alternating runs, zeros first, as varints."""
+def longest_encoded(span: int) -> int:
+    """No map whose offsets lie within `span` above its base is longer as text (topic id of up to 36 characters)."""
+    head = len(VERSION) + 36 + 20 + 3 + 1
+    return head + 4 * -(-((span + 7) // 8 + 4) // 3)
+
+
+def _shorter(bits: int) -> tuple[str, bytes]:
+    """Kind and payload: the bits themselves, or the lengths of their runs where those are not longer."""
+    raw_bytes = (bits.bit_length() + 7) // 8
+    edges = bits ^ bits << 1
+    if edges.bit_count() <= raw_bytes:  # a run takes a byte at least
+        runs = _runs(edges)
+        if len(runs) <= raw_bytes:
+            return "r", runs
+    return "b", bits.to_bytes(raw_bytes, "little")
+
+
+def _runs(edges: int) -> bytes:
+    """Lengths of alternating runs, zeros first, as varints; `edges` has a bit where a run begins."""
+    lengths = [len(gap) + 1 for gap in f"{edges:b}"[::-1].split("1")]
+    lengths[0] -= 1
+    lengths.pop()
+    if max(lengths) <= 0x7F:
+        return bytes(lengths)
     out = bytearray()
-    while bits:
-        zeros = (bits & -bits).bit_length() - 1
-        bits >>= zeros
-        ones = (~bits & (bits + 1)).bit_length() - 1
-        bits >>= ones
-        _varint(out, zeros)
-        _varint(out, ones)
+    for length in lengths:
+        _varint(out, length)
     return bytes(out)
+
+
+def _checked(head: str, content: str) -> int:
+    """The bits of a payload whose checksum holds."""
+    kind, checked = content[0], b64decode(content[1:], validate=True)
+    payload, check = checked[:-4], checked[-4:]
+    if crc32(payload, crc32(head.encode())).to_bytes(4, "little") != check:
+        raise ValueError("its checksum does not hold")
+    if kind not in ("r", "b"):
+        raise ValueError(f"unknown kind {kind!r}")
+    return _bits(payload) if kind == "r" else int.from_bytes(payload, "little")
 
 
 def _bits(runs: bytes) -> int:
     bits = at = 0
     lengths = list(_varints(runs))
-    if len(lengths) % 2:
-        raise ValueError("odd number of runs")
     for zeros, ones in zip(lengths[::2], lengths[1::2], strict=True):
         at += zeros
         bits |= ((1 << ones) - 1) << at
