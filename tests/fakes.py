@@ -71,7 +71,9 @@ class ScriptedTier:
 
     def answer_of(self, item: Item, confidence: Any = "sure", **output: Any) -> Answer:
         """A billed answer to one item."""
-        return Answer(Label(**{"echo": item.input.text} | output), confidence, Responder(self.name, "model"), self.charge())
+        return Answer(
+            Label(**{"echo": item.input.text} | output), confidence, Responder(self.name, "model"), self.charge()
+        )
 
     def again(self, reason: Any, **options: Any) -> Again:
         """A billed attempt without an answer."""

@@ -78,7 +78,14 @@ def test_what_was_done_before_a_restart_is_not_wanted_again():
     """Offsets below the watermark or in the map are refused; those between are taken."""
     checkpoint: Checkpoint[int] = Checkpoint()
     checkpoint.begin(P, OffsetMap(10, 0b1010))
-    assert [checkpoint.track(P, offset) for offset in (9, 10, 11, 12, 13, 14)] == [False, True, False, True, False, True]
+    assert [checkpoint.track(P, offset) for offset in (9, 10, 11, 12, 13, 14)] == [
+        False,
+        True,
+        False,
+        True,
+        False,
+        True,
+    ]
 
 
 def test_a_late_answer_for_a_lost_partition_changes_nothing():

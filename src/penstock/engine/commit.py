@@ -84,7 +84,7 @@ class Committer:
             async with asyncio.timeout(None if deadline is None else max(0.0, deadline - time.monotonic())):
                 await self._lock.acquire()
         except TimeoutError:
-            logger.error("%s: an earlier commit still waits for the log at the deadline", self._task.name)
+            logger.warning("%s: an earlier commit still waits for the log at the deadline", self._task.name)
             return
         try:
             await self._commit(deadline)

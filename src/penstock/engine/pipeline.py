@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from penstock.tier import Item, Tier
 
 logger = logging.getLogger("penstock.engine")
+LAST_COMMIT_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +90,10 @@ class Pipeline:
         ends = [asyncio.create_task(stop.wait()), asyncio.create_task(self._faulted.wait())]
         try:
             await asyncio.wait([*ends, *loops], return_when=asyncio.FIRST_COMPLETED)
-            await self._shut_down(loops)
+            await self._finish(loops)
         finally:
-            await self._cancel(*ends, *loops, *self._calls)
-            for tier in self._tiers:
-                await tier.close()
+            await self._cancel(*ends)
+            await self._leave(self._consumer, loops)
         if self._fault is not None:
             raise self._fault
 
@@ -120,6 +120,8 @@ class Pipeline:
             self._wake_calls.clear()
             while not self._fault and (ready := self._cascade.next_call()):
                 self._start_call(*ready)
+                # The call takes its permit in its first step: capacity is asked again only after that.
+                await asyncio.sleep(0)
             wake_at = self._cascade.wake_at()
             timeout = None if wake_at is None else max(0.001, wake_at - time.monotonic())
             await self._sleep(self._wake_calls, timeout)
@@ -259,21 +261,23 @@ class Pipeline:
 
     # --- the end ------------------------------------------------------------------------------------------------------
 
-    async def _shut_down(self, loops: Sequence[asyncio.Task[None]]) -> None:
-        """Drain while the intake goes on serving rebalances, then leave the group."""
-        assert self._consumer is not None
+    async def _finish(self, loops: Sequence[asyncio.Task[None]]) -> None:
+        """Drain, while the intake goes on serving rebalances."""
         for loop in loops:
             if loop.done() and not loop.cancelled() and (error := loop.exception()) is not None:
                 self._stop_with(error)
-        deadline = time.monotonic() + self._options.drain_seconds
         self._cascade.is_draining = True
-        partitions = set(self._checkpoint.partitions())
-        await self._drain(partitions, deadline)
+        await self._drain(set(self._checkpoint.partitions()), time.monotonic() + self._options.drain_seconds)
+
+    async def _leave(self, consumer: Consumer, loops: Sequence[asyncio.Task[None]]) -> None:
+        """Give up what did not come back in time, write down what it cost, and leave the group."""
         await self._cancel(*self._calls)
-        self._forget(partitions, "not answered before the worker stopped")
-        await self._committer.commit(time.monotonic() + 5.0)
+        self._forget(set(self._checkpoint.partitions()), "not answered before the worker stopped")
+        await self._committer.commit(time.monotonic() + LAST_COMMIT_SECONDS)
         await self._cancel(*loops)
-        await self._consumer.close()
+        await consumer.close()
+        for tier in self._tiers:
+            await tier.close()
 
     @staticmethod
     async def _cancel(*tasks: asyncio.Task[Any]) -> None:
