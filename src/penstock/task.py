@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -48,7 +48,7 @@ class Step:
     @property
     def name(self) -> str:
         """The tier's name, as it stands on results."""
-        return self.tier if isinstance(self.tier, str) else self.tier.name
+        return self.tier if isinstance(self.tier, str) else str(getattr(self.tier, "name", self.tier))
 
     def accepts(self, output: Any, confidence: Confidence) -> bool:
         """Whether this answer may stand."""
@@ -64,6 +64,9 @@ class Route:
     __slots__ = ("steps",)
 
     def __init__(self, *steps: Step | str) -> None:
+        for step in steps:
+            if not isinstance(step, Step | str):
+                raise TaskError(f"Route({step!r}): write a model's name or Step(<name or tier>, accept=…)")
         self.steps: tuple[Step, ...] = tuple(Step(s) if isinstance(s, str) else s for s in steps)
 
     def __repr__(self) -> str:
@@ -189,17 +192,9 @@ def _check(task: Task[Any, Any]) -> None:
     for option in ("max_attempts", "max_batch_items", "max_event_tokens"):
         value = getattr(task, option)
         need(isinstance(value, int) and value >= 1, f"{option}={value!r}: a whole number of at least 1")
-    need(task.max_call_seconds > 0, f"max_call_seconds={task.max_call_seconds!r}: seconds, more than 0")
-    shown = set(task.show or ())
-    need(
-        task.show is None or shown <= set(task.input.model_fields),
-        f"show= names fields that {task.input.__name__} lacks: {sorted(shown - set(task.input.model_fields))}",
-    )
-    if isinstance(task.event_id, str) and task.event_id:
-        need(
-            task.event_id in task.input.model_fields,
-            f"event_id={task.event_id!r} is no field of {task.input.__name__}; it has {', '.join(task.input.model_fields)}",
-        )
+    seconds = task.max_call_seconds
+    need(isinstance(seconds, int | float) and seconds > 0, f"max_call_seconds={seconds!r}: seconds, more than 0")
+    _check_fields(task, need)
     _check_hooks(task, need)
 
 
@@ -218,6 +213,30 @@ def _check_step(task: Task[Any, Any], step: Step, need: Callable[[object, str], 
             step.by in task.output.model_fields,
             f"Step({step.name!r}, accept={{…}}) needs by='<output field>'; {task.output.__name__} has {', '.join(task.output.model_fields)}",
         )
+        annotation = task.output.model_fields[step.by].annotation
+        values = {str(value) for value in get_args(annotation)} if get_origin(annotation) is Literal else set()
+        strangers = sorted(set(step.accept) - values - {"*"}) if values else []
+        need(
+            not strangers,
+            f"Step({step.name!r}, accept={{…}}) names {strangers}, which {step.by} never is: write {', '.join(sorted(values))} or '*'",
+        )
+
+
+def _check_fields(task: Task[Any, Any], need: Callable[[object, str], None]) -> None:
+    fields, name = task.input.model_fields, task.input.__name__
+    if task.show is not None:
+        need(
+            task.show and not isinstance(task.show, str), f"show={task.show!r}: a set of fields of {name}, at least one"
+        )
+        unknown = sorted(set(task.show) - set(fields))
+        need(not unknown, f"show= names fields that {name} lacks: {unknown}; it has {', '.join(fields)}")
+    if isinstance(task.event_id, str):
+        need(
+            not task.event_id or task.event_id in fields,
+            f"event_id={task.event_id!r} is no field of {name}; it has {', '.join(fields)}",
+        )
+    else:
+        need(callable(task.event_id), f"event_id={task.event_id!r}: a field of {name} or a function (input, record)")
 
 
 def _check_hooks(task: Task[Any, Any], need: Callable[[object, str], None]) -> None:
