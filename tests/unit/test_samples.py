@@ -189,6 +189,9 @@ def test_misuse_is_told_by_plain_words() -> None:
             "in exchange for",
             "paid to write",
             "number one",
+            "gift card",
+            "changed my life",
+            "amazing amazing",
         ),
         "injection": (
             "previous instructions",
