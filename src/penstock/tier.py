@@ -84,7 +84,7 @@ class Capacity:
     tokens: int = 1_000_000
     """Estimated input tokens of the events of one call."""
     cause: str = ""
-    """Bounded vocabulary: requests, input_tokens, output_tokens, retry_after, concurrency, spend, stopped."""
+    """Bounded vocabulary: requests, input_tokens, output_tokens, retry_after, concurrency, spend, outage, stopped."""
     until: float | None = None
 
 

@@ -1,1 +1,1 @@
-""""""
+"""Who answers: Claude models. `ClaudeTier` is the choice; everything else here serves it."""

@@ -41,9 +41,9 @@ class Permit:
         if retry_after_seconds is not None:
             self._gate.limits.block(self.estimate.family, retry_after_seconds)
 
-    def ignored(self) -> None:
-        """Not billed, and its end says nothing about the API's health (the request itself was at fault)."""
-        self._close(failed=None)
+    def ignored(self, *, outage: bool = False) -> None:
+        """Not billed; what it took of the limits is not known and stays taken. `outage`: the API failed, not the request."""
+        self._close(failed=True if outage else None)
         self._gate.spend.settle(self.estimate.worst_nanousd, 0)
 
     def unconfirmed(self, *, outage: bool = False) -> None:

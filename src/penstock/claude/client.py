@@ -1,0 +1,180 @@
+"""One call to the Messages API: sent once, never retried here, and read back with everything that is billed on.
+
+prompt → [client] → reply
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
+
+import orjson
+
+from penstock.claude.errors import Trouble
+from penstock.claude.models import Tokens
+from penstock.claude.reply import Reply
+from penstock.errors import SettingsError
+from penstock.flow.base import positive
+
+if TYPE_CHECKING:
+    import anthropic
+    import httpx2
+
+SIMULATED_HEADER = "x-simulated"
+
+
+@dataclass(frozen=True, slots=True)
+class ClaudeOptions:
+    """How the Claude API is reached and asked."""
+
+    api_key: str = field(default="", repr=False)
+    """Empty: what the SDK finds (ANTHROPIC_API_KEY, a profile)."""
+    base_url: str = ""
+    """Empty: ANTHROPIC_BASE_URL, else the real API."""
+    timeout_seconds: float = 60.0
+    """Of one call as a whole."""
+    connect_timeout_seconds: float = 10.0
+    max_connections: int = 1_000
+    prices_file: Path | None = None
+    """Models and prices of your own, on top of the shipped `prices.toml`."""
+    effort: str = ""
+    """Empty: what the table of models says for short verdicts."""
+    cache_ttl: Literal["5m", "1h"] = "5m"
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work, naming the setting."""
+        for option in ("timeout_seconds", "connect_timeout_seconds", "max_connections"):
+            positive(f"claude.{option}", getattr(self, option))
+        if self.cache_ttl not in {"5m", "1h"}:
+            raise SettingsError(f"claude.cache_ttl={self.cache_ttl!r}: write '5m' or '1h'")
+
+
+class ClaudeClient:
+    """One per process: its connections are shared by all tiers. Importing the SDK takes seconds; it happens here."""
+
+    def __init__(self, options: ClaudeOptions | None = None) -> None:
+        import anthropic  # noqa: PLC0415  # takes seconds
+        import httpx2  # noqa: PLC0415
+
+        self._options = options or ClaudeOptions()
+        _refuse_model_requests(self._options)
+        self._sdk = anthropic
+        self._unsent = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
+        seconds = self._options.timeout_seconds
+        self._client = anthropic.AsyncAnthropic(
+            api_key=self._options.api_key or None,
+            base_url=self._options.base_url or None,
+            timeout=httpx2.Timeout(seconds, connect=self._options.connect_timeout_seconds),
+            max_retries=0,
+            open_telemetry=False,
+            http_client=anthropic.DefaultAioHttpClient(
+                limits=httpx2.Limits(max_connections=self._options.max_connections)
+            ),
+        )
+        if self._client.api_key is None and self._client.auth_token is None and self._client.credentials is None:
+            raise SettingsError("no API key: set ANTHROPIC_API_KEY (or claude.api_key)")
+        self._create = self._client.messages.with_raw_response.create
+
+    async def send(self, parameters: Mapping[str, Any], *, timeout_seconds: float | None = None) -> Reply | Trouble:
+        """Make one call. What went wrong is a value too; only cancellation and bugs raise."""
+        seconds = min(timeout_seconds or self._options.timeout_seconds, self._options.timeout_seconds)
+        try:
+            async with asyncio.timeout(seconds):
+                raw = await self._create(**parameters)
+                return read_reply(await raw.read(), raw.headers)
+        except TimeoutError:
+            return Trouble(kind="timed_out")
+        except self._sdk.APIStatusError as error:
+            return _status_trouble(error)
+        except self._sdk.APIConnectionError as error:
+            sent = not isinstance(error.__cause__, self._unsent)
+            timed_out = sent and isinstance(error, self._sdk.APITimeoutError)
+            return Trouble(kind="timed_out" if timed_out else "unreachable", message=str(error), sent=sent)
+        except self._sdk.CredentialsError as error:
+            return Trouble(401, "credentials", message=str(error), sent=False)
+
+    async def close(self) -> None:
+        """Give back the connections."""
+        await self._client.close()
+
+
+def _status_trouble(error: anthropic.APIStatusError) -> Trouble:
+    return Trouble(
+        error.status_code,
+        error.type or "",
+        error.error_code or "",
+        error.api_message or "",
+        error.response.headers,
+    )
+
+
+def read_reply(body: bytes, headers: Mapping[str, str] | httpx2.Headers) -> Reply | Trouble:
+    """A reply with HTTP 200. Every field that is billed on is checked: without them the cost is not known."""
+    try:
+        message = orjson.loads(body)
+        usage = message["usage"]
+        blocks = message["content"]
+        texts = [block["text"] for block in blocks if block["type"] == "text"]
+        stop = message["stop_reason"]
+        details = message.get("stop_details") or {}
+        return Reply(
+            call_id=headers.get("request-id") or str(message["id"]),
+            model=str(message["model"]),
+            stop_reason=None if stop is None else str(stop),
+            text="".join(texts),
+            tokens=_tokens(usage),
+            refusal=str(details.get("category") or ""),
+            simulated=SIMULATED_HEADER in headers,
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return Trouble(200, "unreadable", message=f"{type(error).__name__}: {error}", headers=headers)
+
+
+def _tokens(usage: Mapping[str, Any]) -> Tokens:
+    written = _count(usage.get("cache_creation_input_tokens"))
+    by_age = usage.get("cache_creation") or {}
+    for_an_hour = min(written, _count(by_age.get("ephemeral_1h_input_tokens")))
+    return Tokens(
+        input=_count(usage["input_tokens"], required=True),
+        cache_write_5m=written - for_an_hour,
+        cache_write_1h=for_an_hour,
+        cache_read=_count(usage.get("cache_read_input_tokens")),
+        output=_count(usage["output_tokens"], required=True),
+        inference_geo=str(usage.get("inference_geo") or ""),
+    )
+
+
+def _count(value: Any, *, required: bool = False) -> int:
+    if value is None and not required:
+        return 0
+    if type(value) is not int or value < 0:
+        raise ValueError("usage holds no token counts")
+    return value
+
+
+def _refuse_model_requests(options: ClaudeOptions) -> None:
+    """Under a test run nothing may cost money: only loopback addresses are let through."""
+    allowed = os.environ.get("PENSTOCK_ALLOW_MODEL_REQUESTS")
+    in_tests = "pytest" in sys.modules and allowed != "1"
+    if not in_tests and allowed != "0":
+        return
+    base_url = options.base_url or os.environ.get("ANTHROPIC_BASE_URL", "https://api.anthropic.com")
+    if not _is_loopback(urlsplit(base_url).hostname or ""):
+        raise SettingsError(
+            f"claude.base_url={base_url!r} is not on this machine, and model requests are off "
+            "(a test run, or PENSTOCK_ALLOW_MODEL_REQUESTS=0): start `penstock simulate` and name its address"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,192 @@
+"""A reply's text to one outcome per item, whatever the reply looks like (laws 7 and 8).
+
+client → [reply] → tier → outcome
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import orjson
+from pydantic import ValidationError
+
+from penstock.claude.models import Tokens
+from penstock.claude.schema import Form
+from penstock.outcome import Again, Answer, Charge, Failure, Outcome, Responder
+from penstock.task import Task
+from penstock.tier import Item
+
+_CUT = frozenset({"max_tokens", "model_context_window_exceeded"})
+_HEAD = re.compile(r'\s*\{\s*"r"\s*:\s*\[')
+_BETWEEN = re.compile(r"[\s,]*")
+_DECODER = json.JSONDecoder()
+_OVERLAP_CHARS = 16
+_DETAIL_CHARS = 300
+
+
+class Reply(NamedTuple):
+    """A call that was answered (HTTP 200), with everything that is billed on."""
+
+    call_id: str
+    model: str
+    stop_reason: str | None
+    text: str
+    """All text blocks together; thinking and other blocks are not believed."""
+    tokens: Tokens
+    refusal: str = ""
+    """The category of a refusal."""
+    simulated: bool = False
+
+    @property
+    def is_billed(self) -> bool:
+        """A refusal before any output is free, though its usage shows tokens."""
+        return not (self.stop_reason == "refusal" and not self.text and not self.tokens.output)
+
+
+class Entries(NamedTuple):
+    """What a reply says under which id."""
+
+    by_id: dict[str, dict[str, Any]]
+    contradicted: frozenset[str]
+    """Ids answered more than once, not alike: none of the answers is believed."""
+
+
+def read_entries(text: str, *, cut: bool) -> Entries | None:
+    """The entries of a reply; of a cut one, those that are complete. None where there are none to read."""
+    entries = _complete_entries(text) if cut else _all_entries(text)
+    if entries is None:
+        return None
+    by_id: dict[str, dict[str, Any]] = {}
+    contradicted: set[str] = set()
+    for entry in entries:
+        key = entry.get("i") if isinstance(entry, dict) else None
+        if not isinstance(key, str):
+            continue
+        if by_id.setdefault(key, entry) != entry:
+            contradicted.add(key)
+    return Entries(by_id, frozenset(contradicted))
+
+
+def _all_entries(text: str) -> list[Any] | None:
+    try:
+        content = orjson.loads(text)
+    except (orjson.JSONDecodeError, UnicodeEncodeError):
+        return None
+    entries = content.get("r") if isinstance(content, dict) else None
+    return entries if isinstance(entries, list) else None
+
+
+def _complete_entries(text: str) -> list[Any] | None:
+    head = _HEAD.match(text)
+    if head is None:
+        return None
+    entries: list[Any] = []
+    at = head.end()
+    while True:
+        start = _BETWEEN.match(text, at).end()  # type: ignore[union-attr]  # it matches the empty string
+        try:
+            at = _DECODER.raw_decode(text, start)[1]
+            entries.append(orjson.loads(text[start:at]))
+        except (ValueError, RecursionError):
+            return entries
+
+
+def outcomes(
+    task: Task[Any, Any],
+    form: Form,
+    items: Sequence[Item],
+    ids: Sequence[str],
+    reply: Reply,
+    by: Responder,
+    charges: Sequence[Charge | None],
+) -> list[Outcome]:
+    """One outcome per item, in the items' order: an entry counts for the item that was asked under its id only."""
+    if reply.stop_reason == "refusal":
+        return [_refused(reply, charge, alone=len(items) == 1) for charge in charges]
+    cut = reply.stop_reason in _CUT
+    # A reply without a stop reason was cut off by something that is not the model: it is not believed at all.
+    entries = read_entries(reply.text, cut=cut) if reply.stop_reason else None
+    if entries is None or not (entries.by_id.keys() & set(ids)):
+        split = len(items) > 1
+        return [_unanswered(reply, charge, readable=entries is not None, cut=cut, split=split) for charge in charges]
+    ended: list[Outcome] = []
+    for item, key, charge in zip(items, ids, charges, strict=True):
+        entry = entries.by_id.get(key)
+        if entry is None:
+            ended.append(_unanswered(reply, charge, readable=True, cut=cut, split=False))
+        elif key in entries.contradicted:
+            ended.append(Again("invalid_output", detail="answered twice, not alike", charge=charge))
+        else:
+            ended.append(_judge(task, form, item, entry, by, charge))
+    return ended
+
+
+def _refused(reply: Reply, charge: Charge | None, *, alone: bool) -> Outcome:
+    detail = f"{reply.model} declined to answer (category {reply.refusal or 'not given'})"
+    if alone:
+        return Failure("refused", detail, charge=charge)
+    return Again("refused", detail=detail, split=True, charge=charge)
+
+
+def _unanswered(reply: Reply, charge: Charge | None, *, readable: bool, cut: bool, split: bool) -> Again:
+    if cut or reply.stop_reason is None:
+        detail = f"the reply was cut (stop_reason {reply.stop_reason or 'missing'})"
+        return Again("truncated", detail=detail, split=split, charge=charge)
+    if reply.text and not readable:
+        detail = "the reply is not of the agreed form"
+        return Again("invalid_output", detail=detail, split=split, charge=charge)
+    return Again("missing", detail="the reply has no entry for it", split=split, charge=charge)
+
+
+def _judge(
+    task: Task[Any, Any], form: Form, item: Item, entry: dict[str, Any], by: Responder, charge: Charge | None
+) -> Outcome:
+    try:
+        content, confidence = form.read(entry)
+        output = task.output.model_validate_json(orjson.dumps(content))
+    except ValidationError as error:
+        wrong = [f"{'.'.join(map(str, e['loc'])) or 'output'}: {e['type']}" for e in error.errors(include_url=False)]
+        return Again("invalid_output", detail=", ".join(wrong)[:_DETAIL_CHARS], charge=charge)
+    except ValueError as error:
+        return Again("invalid_output", detail=str(error), charge=charge)
+    except Exception as error:  # noqa: BLE001  # a validator of the user's model
+        return _hook_failed(task.output.__name__, error, charge)
+    if task.validate is None and task.finish is None:
+        return Answer(output, confidence, by, charge)
+    return _through_hooks(task, item, Answer(output, confidence, by, charge))
+
+
+def _through_hooks(task: Task[Any, Any], item: Item, answer: Answer) -> Outcome:
+    output, charge = answer.output, answer.charge
+    hook = "validate"
+    try:
+        if task.validate is not None:
+            task.validate(item.input, output)
+        hook = "finish"
+        if task.finish is not None:
+            output = task.finish(item.input, output)
+    except Exception as error:  # noqa: BLE001  # the user's code
+        if hook == "validate" and isinstance(error, ValueError):
+            return Again("invalid_output", detail=without_text_of(item, str(error)), charge=charge)
+        return _hook_failed(hook, error, charge)
+    if not isinstance(output, task.output):
+        detail = f"finish returned {type(output).__name__} where {task.output.__name__} is wanted"
+        return Failure("hook_failed", detail, charge=charge)
+    return replace(answer, output=output)
+
+
+def _hook_failed(hook: str, error: Exception, charge: Charge | None) -> Failure:
+    return Failure("hook_failed", f"{hook} raised {type(error).__name__}", charge=charge)
+
+
+def without_text_of(item: Item, message: str) -> str:
+    """A message for people, left away where it repeats a part of the event."""
+    message = message[:_DETAIL_CHARS]
+    starts = range(max(1, len(message) - _OVERLAP_CHARS + 1))
+    if any(message[at : at + _OVERLAP_CHARS] in item.text for at in starts):
+        return "(the message repeats text of the event)"
+    return message
