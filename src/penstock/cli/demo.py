@@ -1,0 +1,61 @@
+"""`penstock demo`: the whole system on this machine, nothing to set up.
+
+terminal → [demo] → penstock.demo
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from penstock.cli.command import Invocation, command, run_async
+from penstock.errors import SettingsError
+
+
+@command
+def demo(
+    invocation: Invocation,
+    *,
+    input_file: Annotated[
+        str | None,
+        typer.Option("--input", metavar="FILE|-", help="Your own events: JSON lines, .gz, or - for stdin."),
+    ] = None,
+    events: Annotated[int, typer.Option(help="Events of the made-up day.", min=1)] = 3000,
+    seconds: Annotated[float, typer.Option(help="How long the day lasts here.", min=0)] = 60.0,
+    workers: Annotated[int, typer.Option(help="Worker processes per task.", min=1, max=12)] = 1,
+    kills: Annotated[bool, typer.Option("--kill", help="Kill a worker every few seconds.")] = False,
+    is_live: Annotated[
+        bool, typer.Option("--live", help="Ask the real Claude API; this costs money up to the ceiling.")
+    ] = False,
+    ceiling_usd: Annotated[
+        float | None, typer.Option("--ceiling-usd", help="With --live: dollars to spend at most ($1 unless set).")
+    ] = None,
+    directory: Annotated[
+        Path, typer.Option("--dir", help="Where the demo keeps its log; the next run resumes there.")
+    ] = Path("penstock-demo"),
+    is_plain: Annotated[bool, typer.Option("--plain", help="Plain lines instead of a live picture.")] = False,
+) -> None:
+    """Show the whole system at work: embedded log, offline Claude, two tasks, nothing to set up."""
+    if ceiling_usd is not None and ceiling_usd <= 0:
+        raise SettingsError(f"--ceiling-usd {ceiling_usd}: dollars, more than 0")
+    from penstock.demo import DemoOptions, run
+
+    run_async(
+        run(
+            DemoOptions(
+                settings=invocation.settings,
+                input_file=input_file,
+                events=events,
+                seconds=seconds,
+                workers=workers,
+                kills=kills,
+                is_live=is_live,
+                ceiling_usd=ceiling_usd,
+                directory=directory,
+                is_plain=is_plain,
+                is_quiet=invocation.is_quiet,
+            )
+        )
+    )

@@ -1,0 +1,78 @@
+"""How a command ends: an exit code and one clear text, never a traceback for a user's mistake.
+
+exception → [failures] → exit code
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+
+from penstock.cli.console import complain, tell
+from penstock.errors import PenstockError, UserError
+
+OK, FAILED, USAGE, CHECK_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
+"""Documented in docs/reference/cli.md."""
+
+_DISK = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "no permission",
+    errno.EPERM: "not permitted",
+    errno.ENOENT: "no such file or directory",
+    errno.EISDIR: "this is a directory",
+    errno.ENOTDIR: "a part of the path is a file",
+    errno.EADDRINUSE: "the address is in use: choose another port",
+}
+
+
+class CheckFailed(PenstockError):
+    """The command did its work, and what it checked is not as it should be."""
+
+
+def settle(error: BaseException) -> int:
+    """Say what happened and return the exit code."""
+    match error:
+        case KeyboardInterrupt():
+            tell("interrupted")
+            return INTERRUPTED
+        case BrokenPipeError():
+            hush_stdout()
+            return OK
+        case CheckFailed():
+            complain(str(error))
+            return CHECK_FAILED
+        case UserError():
+            complain(str(error))
+            return USAGE
+        case PenstockError():
+            complain(str(error))
+            return FAILED
+        case OSError():
+            complain(explain_os_error(error))
+            return FAILED
+        case BaseExceptionGroup():
+            return max(settle(inner) for inner in error.exceptions)
+    complain(
+        f"{type(error).__name__}: {error}\nThis was not foreseen. Run it again with --debug and report what it prints."
+    )
+    return FAILED
+
+
+def explain_os_error(error: OSError) -> str:
+    """The file or address, and the reason in plain words."""
+    reason = _DISK.get(error.errno or 0) or error.strerror or str(error)
+    return f"{error.filename}: {reason}" if error.filename else reason
+
+
+def hush_stdout() -> None:
+    """Whoever read our output has gone (`| head`): the interpreter's last flush must not complain."""
+    try:
+        descriptor = sys.stdout.fileno()
+    except (OSError, ValueError):
+        return
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, descriptor)
+    os.close(devnull)

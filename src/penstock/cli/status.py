@@ -1,0 +1,150 @@
+"""`penstock status`: how far each group is behind, and who works.
+
+log → [status] → terminal
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from penstock.cli.command import Invocation, command, run_async
+from penstock.cli.console import emit_page, out, table, tell
+
+if TYPE_CHECKING:
+    from penstock.log.base import Bounds, EventLog, GroupMember
+    from penstock.log.offset_map import OffsetMap
+    from penstock.record import Partition
+
+
+@dataclass(frozen=True)
+class GroupTopic:
+    """One group on one topic."""
+
+    group: str
+    topic: str
+    lag_events: int
+    """Offsets that are not resolved."""
+    lag_seconds: float
+    """Age of the oldest record that is not resolved."""
+    done_above: int
+    """Offsets resolved above the watermark: their results are visible, a slower neighbour holds the watermark."""
+    unresolved_below: int
+    """Offsets not resolved below the highest one that is: in flight, or held back for their key's order."""
+    lost: int
+    """Offsets that retention deleted unread."""
+    partitions: int
+    partitions_owned: int
+    members: list[str]
+    """Members that are alive."""
+
+
+@command
+def status(
+    invocation: Invocation,
+    *,
+    group: Annotated[str, typer.Option(help="This group only.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
+) -> None:
+    """Show every group: lag in events and seconds, what is done above the watermark, and its members."""
+    found = run_async(_status(invocation, group))
+    if as_json:
+        emit_page({"log": invocation.settings.log, "groups": [asdict(row) for row in found]})
+        return
+    if not found:
+        tell(
+            f"no group {group or 'has read anything'} in {invocation.settings.log}: start one with `penstock run MODULE:TASK`"
+        )
+        return
+    _print(found)
+
+
+async def _status(invocation: Invocation, only: str) -> list[GroupTopic]:
+    async with invocation.log() as log:
+        topics = sorted(await log.topics())
+        groups = await log.groups()
+        rows = []
+        for group in sorted(groups):
+            if only and group != only:
+                continue
+            for topic in topics:
+                row = await _row(log, group, topic, groups[group])
+                rows += [row] if row else []
+        return rows
+
+
+async def _row(log: EventLog, group: str, topic: str, members: list[GroupMember]) -> GroupTopic | None:
+    done = await log.committed(group, topic)
+    owned = {p: m.member for m in members if m.is_alive for p in m.partitions if p.topic == topic}
+    if not done and not owned:
+        return None
+    bounds = await log.bounds(topic)
+    lag = [_lag(done[p], kept) for p, kept in bounds.items() if p in done]
+    return GroupTopic(
+        group,
+        topic,
+        lag_events=sum(lag),
+        lag_seconds=round(await _oldest_seconds(log, done, bounds), 1),
+        done_above=sum(offsets.count_above() for offsets in done.values()),
+        unresolved_below=sum(o.end - o.base - o.count_above() for o in done.values()),
+        lost=sum(max(0, kept.low - done[p].base) for p, kept in bounds.items() if p in done),
+        partitions=len(bounds),
+        partitions_owned=len(owned),
+        members=sorted(set(owned.values())),
+    )
+
+
+def _lag(done: OffsetMap, kept: Bounds) -> int:
+    """Offsets still there and not resolved."""
+    gone = max(0, kept.low - done.base)
+    above = (done.bits >> gone).bit_count()
+    return max(0, kept.high - max(kept.low, done.base) - above)
+
+
+async def _oldest_seconds(log: EventLog, done: dict[Partition, OffsetMap], bounds: dict[Partition, Bounds]) -> float:
+    """The age of the record at the watermark that has waited longest: the watermark's own is never resolved."""
+    now_ms = time.time() * 1000
+    oldest = 0.0
+    for partition, offsets in done.items():
+        kept = bounds.get(partition)
+        if kept is None or offsets.base >= kept.high:
+            continue
+        for record in await log.read(partition, max(offsets.base, kept.low), 1):
+            oldest = max(oldest, (now_ms - record.timestamp_ms) / 1000)
+    return oldest
+
+
+def _print(found: list[GroupTopic]) -> None:
+    columns = ("lag", "oldest", "done above", "open below", "workers")
+    shown = table("group", "topic", *columns, "partitions", right=columns)
+    for row in found:
+        shown.add_row(
+            row.group,
+            row.topic,
+            f"{row.lag_events:,}",
+            duration(row.lag_seconds),
+            f"{row.done_above:,}",
+            f"{row.unresolved_below:,}",
+            str(len(row.members)),
+            f"{row.partitions_owned} of {row.partitions} owned",
+        )
+    out().print(shown)
+    for row in found:
+        if row.lost:
+            tell(f"{row.group}: retention deleted {row.lost:,} unread records of {row.topic}")
+        if row.lag_events and not row.members:
+            tell(f"{row.group}: {row.lag_events:,} events wait in {row.topic} and nobody works on them")
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them."""
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    minutes = seconds / 60
+    if minutes < 120:
+        return f"{minutes:.0f} min"
+    hours = minutes / 60
+    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} d"

@@ -1,0 +1,200 @@
+"""`penstock tail`: what stands in a topic, and what comes.
+
+log → [tail] → terminal
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import sys
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from penstock.cli.command import Invocation, command, run_async
+from penstock.cli.completion import complete_topics
+from penstock.cli.console import emit, out, tell
+from penstock.errors import SettingsError
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from penstock.log.base import EventLog
+    from penstock.record import Partition, Record
+
+PAGE_RECORDS = 500
+NOTICE_SECONDS = 0.2
+"""How often a followed topic is looked at."""
+
+
+@command
+def tail(
+    invocation: Invocation,
+    topic: Annotated[str, typer.Argument(help="The topic.", autocompletion=complete_topics)],
+    *,
+    follows: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes, until Ctrl-C.")] = False,
+    start: Annotated[
+        str,
+        typer.Option(
+            "--from", metavar="earliest|latest|N", help="Where to begin; N: that many records before the end."
+        ),
+    ] = "10",
+    limit: Annotated[int, typer.Option("--limit", "-n", help="Stop after so many records; 0 for all.", min=0)] = 0,
+    partition: Annotated[int | None, typer.Option(help="This partition only.", min=0)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per record.")] = False,
+) -> None:
+    """Print records of TOPIC, the last ten unless told otherwise. Nothing is claimed: groups do not notice."""
+    if start not in ("earliest", "latest") and not start.isdigit():
+        raise SettingsError(f"--from {start}: write earliest, latest or a number of records")
+    if start == "latest" and not follows:
+        raise SettingsError("--from latest shows what comes from now on: add --follow")
+    run_async(_tail(invocation, Selection(topic, partition, start, limit, follows=follows), as_json=as_json))
+
+
+class Selection:
+    """Which records to show."""
+
+    def __init__(self, topic: str, partition: int | None, start: str, limit: int, *, follows: bool) -> None:
+        self.topic = topic
+        self.partition = partition
+        self.start = start
+        self.limit = limit
+        self.follows = follows
+
+
+async def _tail(invocation: Invocation, selection: Selection, *, as_json: bool) -> None:
+    shown = 0
+    console = out()
+    async with invocation.log() as log:
+        async for record in _records(log, selection):
+            if as_json:
+                emit(as_object(record))
+            else:
+                console.print(_pretty(record), soft_wrap=True)
+            shown += 1
+            if selection.follows:
+                sys.stdout.flush()
+            if shown == selection.limit:
+                break
+    if not shown and not invocation.is_quiet:
+        tell(f"{selection.topic} is empty")
+
+
+async def _records(log: EventLog, selection: Selection) -> AsyncIterator[Record]:
+    bounds = await log.bounds(selection.topic)
+    if selection.partition is not None:
+        bounds = {p: kept for p, kept in bounds.items() if p.number == selection.partition}
+        if not bounds:
+            raise SettingsError(f"{selection.topic} has no partition {selection.partition}")
+    ends = {partition: kept.high for partition, kept in bounds.items()}
+    if selection.start == "earliest":
+        at = {partition: kept.low for partition, kept in bounds.items()}
+        while True:
+            page, at, ends = await _page(log, at, ends)
+            if not page:
+                break
+            for record in page:
+                yield record
+    elif selection.start != "latest":
+        count = int(selection.start)
+        spans = {p: (max(kept.low, kept.high - count), kept.high) for p, kept in bounds.items()}
+        found = [r for p, span in spans.items() for r in await _span(log, p, *span)]
+        for record in _by_time(found)[-count:] if count else []:
+            yield record
+    while selection.follows:
+        page, ends, _ = await _page(log, ends, None)
+        for record in page:
+            yield record
+        if not page:
+            await asyncio.sleep(NOTICE_SECONDS)
+
+
+async def _page(
+    log: EventLog, at: dict[Partition, int], ends: dict[Partition, int] | None
+) -> tuple[list[Record], dict[Partition, int], dict[Partition, int]]:
+    """One page of every partition, by time, and where to go on; up to `ends` where given."""
+    page: list[Record] = []
+    going = dict(at)
+    for partition, offset in at.items():
+        if ends is not None and offset >= ends[partition]:
+            continue
+        records = await log.read(partition, offset, PAGE_RECORDS)
+        kept = [r for r in records if ends is None or r.offset < ends[partition]]
+        page += kept
+        if records:
+            going[partition] = records[-1].offset + 1
+        elif ends is not None:
+            going[partition] = ends[partition]
+    return _by_time(page), going, ends or {}
+
+
+async def _span(log: EventLog, partition: Partition, start: int, end: int) -> list[Record]:
+    found: list[Record] = []
+    while start < end:
+        records = await log.read(partition, start, min(PAGE_RECORDS, end - start))
+        if not records:
+            break
+        found += [record for record in records if record.offset < end]
+        start = records[-1].offset + 1
+    return found
+
+
+def _by_time(records: list[Record]) -> list[Record]:
+    """As they came; within a partition the order never changes."""
+    return sorted(records, key=lambda r: r.timestamp_ms)
+
+
+def as_object(record: Record) -> dict[str, Any]:
+    """A record for machines: JSON stays JSON, text is text, other bytes are base64."""
+    return {
+        "topic": record.topic,
+        "partition": record.partition,
+        "offset": record.offset,
+        "timestamp_ms": record.timestamp_ms,
+        "key": _text(record.key),
+        **_value(record.value),
+        "headers": [[name, _text(content)] for name, content in record.headers],
+    }
+
+
+def _value(content: bytes | None) -> dict[str, Any]:
+    if content is None:
+        return {"value": None}
+    try:
+        return {"value": json.loads(content)}
+    except (ValueError, RecursionError):
+        pass
+    try:
+        return {"value": content.decode()}
+    except UnicodeDecodeError:
+        return {"value_base64": base64.b64encode(content).decode()}
+
+
+def _text(content: bytes | None) -> str | None:
+    return None if content is None else content.decode("utf-8", "backslashreplace")
+
+
+def _pretty(record: Record) -> Text:
+    """One line per record: where, when, key, value. Control characters are escaped, the terminal obeys no event."""
+    from rich.text import Text
+
+    when = datetime.fromtimestamp(record.timestamp_ms / 1000, tz=UTC).strftime("%Y-%m-%d %H:%M:%S")
+    value = "(tombstone)" if record.value is None else printable(_text(record.value) or "")
+    return Text.assemble(
+        (f"{record.partition}/{record.offset}", "cyan"),
+        " ",
+        (when, "dim"),
+        " ",
+        (printable(_text(record.key) or "-"), "green"),
+        " ",
+        value,
+    )
+
+
+def printable(text: str) -> str:
+    """Text as a terminal may show it: what would move the cursor or hide text is escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -1,0 +1,202 @@
+"""Every setting in one place: option classes gathered, sources layered, mistakes explained.
+
+command line > environment > penstock.toml > default → [settings] → wiring
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from penstock.claude.client import ClaudeOptions
+from penstock.engine.batcher import BatchLimits
+from penstock.engine.intake import IntakeLimits
+from penstock.engine.pipeline import PipelineOptions
+from penstock.engine.retry import RetryOptions
+from penstock.errors import SettingsError, UserError
+from penstock.flow.breaker import BreakerOptions
+from penstock.flow.concurrency import ConcurrencyOptions
+from penstock.flow.limits import LimitOptions
+from penstock.flow.spend import SpendOptions
+from penstock.log.sqlite.options import SqliteOptions
+from penstock.settings_sources import (
+    PREFIX,
+    SENSITIVE,
+    Keys,
+    Tree,
+    dotted,
+    env_name,
+    explain,
+    fall_back,
+    from_assignments,
+    from_environment,
+    from_file,
+    leaves,
+    merge,
+    place_of,
+    read_secret_files,
+)
+
+MASK = "**********"
+DEFAULT_LIMITS = "default"
+"""The entry of `limits` that serves families without one of their own."""
+
+
+class SqliteAddress(NamedTuple):
+    """The embedded log: one file."""
+
+    path: Path
+
+
+class KafkaAddress(NamedTuple):
+    """An Apache Kafka cluster."""
+
+    brokers: str
+    """`host:port`, separated by commas."""
+
+
+def parse_log(text: str) -> SqliteAddress | KafkaAddress:
+    """`sqlite:FILE` or `kafka:HOST:PORT[,HOST:PORT]`."""
+    kind, _, rest = text.partition(":")
+    if kind == "sqlite" and rest:
+        return SqliteAddress(Path(rest).expanduser())
+    brokers = rest.removeprefix("//").split(",")
+    if kind == "kafka" and all(re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[^\s:,/]+):\d{1,5}", broker) for broker in brokers):
+        return KafkaAddress(",".join(brokers))
+    raise ValueError(f"{text!r} is no log: write 'sqlite:FILE' or 'kafka:HOST:PORT[,HOST:PORT]'")
+
+
+def _secret_properties(properties: Any) -> Any:
+    if not isinstance(properties, Mapping):
+        return properties
+    return {
+        name: SecretStr(str(value)) if SENSITIVE.search(name) and not isinstance(value, SecretStr) else value
+        for name, value in dotted(properties)
+    }
+
+
+KafkaProperties = Annotated[dict[str, bool | int | float | str | SecretStr], BeforeValidator(_secret_properties)]
+
+
+class Settings(BaseSettings):
+    """What and how much is a `Task`; where, and within which limits, is a setting. Made by `load_settings`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, validate_default=True
+    )
+
+    log: str = Field("sqlite:penstock.db", description="Where events live: sqlite:FILE or kafka:HOST:PORT[,HOST:PORT].")
+    kafka: KafkaProperties = Field(
+        default_factory=dict,
+        description="Properties of librdkafka, passed through: security.protocol, sasl.mechanism …",
+    )
+    policy: Path | None = Field(None, description="A policy file for tasks that can be made under one.")
+    drain_seconds: float = Field(25.0, gt=0, description="How long a stopping worker finishes what is in flight.")
+    commit_interval_seconds: float = Field(
+        0.1, ge=0, description="Results are committed as soon as they are there, not more often than this."
+    )
+    claude: ClaudeOptions = Field(default_factory=ClaudeOptions, description="How the Claude API is reached.")
+    spend: SpendOptions = Field(default_factory=SpendOptions, description="How much a process may spend.")
+    limits: dict[str, LimitOptions] = Field(
+        default_factory=dict, description="What the account grants each model family; `default` serves the others."
+    )
+    concurrency: ConcurrencyOptions = Field(default_factory=ConcurrencyOptions, description="Calls in flight at most.")
+    breaker: BreakerOptions = Field(default_factory=BreakerOptions, description="When an outage holds calls back.")
+    intake: IntakeLimits = Field(default_factory=IntakeLimits, description="How much may be in flight per task.")
+    batch: BatchLimits = Field(default_factory=BatchLimits, description="How items are grouped into calls.")
+    retry: RetryOptions = Field(default_factory=RetryOptions, description="How items are asked again.")
+    sqlite: SqliteOptions = Field(default_factory=SqliteOptions, description="The embedded log.")
+
+    @classmethod
+    def settings_customise_sources(cls, settings_cls: Any, init_settings: Any, **_others: Any) -> tuple[Any, ...]:
+        """`load_settings` reads the other sources itself: it must know what came from where."""
+        del settings_cls
+        return (init_settings,)
+
+    @field_validator("log")
+    @classmethod
+    def _log_is_known(cls, text: str) -> str:
+        parse_log(text)
+        return text
+
+    @property
+    def log_address(self) -> SqliteAddress | KafkaAddress:
+        """The log's choice and place."""
+        return parse_log(self.log)
+
+    def pipeline_options(self) -> PipelineOptions:
+        """What a pipeline obeys."""
+        return PipelineOptions(
+            commit_interval_seconds=self.commit_interval_seconds,
+            drain_seconds=self.drain_seconds,
+            intake=self.intake,
+            batch=self.batch,
+            retry=self.retry,
+        )
+
+    def limits_of_families(self) -> tuple[LimitOptions, dict[str, LimitOptions]]:
+        """The limits of families without an entry of their own, and of those that have one."""
+        named = dict(self.limits)
+        return named.pop(DEFAULT_LIMITS, LimitOptions()), named
+
+    def kafka_properties(self) -> dict[str, bool | int | float | str]:
+        """The properties for librdkafka, secrets included: never print it."""
+        return {k: v.get_secret_value() if isinstance(v, SecretStr) else v for k, v in self.kafka.items()}
+
+
+class Setting(NamedTuple):
+    """One setting as it is in force."""
+
+    name: str
+    value: Any
+    """Masked if it is a secret."""
+    origin: str
+    env: str
+
+
+@dataclass(frozen=True)
+class LoadedSettings:
+    """Settings and where each value came from."""
+
+    settings: Settings
+    origins: Mapping[Keys, str] = field(default_factory=dict)
+
+    def entries(self) -> list[Setting]:
+        """Every setting, sorted as declared, secrets masked."""
+        return [
+            Setting(".".join(path), _masked(path, value), self.origins.get(path, "default"), env_name(path))
+            for path, value in leaves(self.settings)
+        ]
+
+
+def _masked(path: Keys, value: Any) -> Any:
+    if isinstance(value, SecretStr) or (isinstance(value, str) and value and SENSITIVE.search(path[-1])):
+        return MASK
+    return value
+
+
+def load_settings(file: Path | None = None, assignments: Sequence[str] = ()) -> LoadedSettings:
+    """Settings of command line (`name=value`), environment, file and defaults, in this order of precedence.
+
+    Without `file`: what `PENSTOCK_CONFIG` names, else `penstock.toml` of the current directory if there is one.
+    """
+    tree: Tree = {}
+    origins: dict[Keys, str] = {}
+    for layer in (from_file(file), from_environment(Settings), from_assignments(assignments)):
+        merge(tree, layer.tree)
+        origins.update(layer.origins)
+    read_secret_files(tree, origins)
+    fall_back(tree, origins)
+    try:
+        settings = Settings(**tree)
+    except ValidationError as error:
+        raise SettingsError("\n".join(explain(e, origins, Settings) for e in error.errors())) from None
+    except UserError as error:  # an option class refused its own numbers
+        raise SettingsError(f"{error}{place_of(str(error), origins)}") from None
+    return LoadedSettings(settings, origins)
