@@ -37,7 +37,9 @@ def test_an_unresolved_offset_is_never_passed_and_each_ending_leaves_once(case):
     left, done = [], OffsetMap(offsets[0])
     for number, offset in enumerate([*resolved, None]):
         if number in commits or offset is None:
-            for _, done, endings in checkpoint.advance():
+            changed = checkpoint.advance()
+            if changed:
+                ((_, done, endings),) = changed
                 left += endings
         if offset is not None:
             assert checkpoint.resolve(P, epoch, offset, [offset])

@@ -1,0 +1,243 @@
+"""Counts from outside the workers: what was lost, doubled or paid again. Used by the demo and by the crash proof.
+
+log, simulator's ledger → [judge] → terminal, tests
+
+It believes nobody's counters: it reads the committed log and the API's own accounts. The order of reading matters
+and makes every look sound: progress first, then events, then endings, then the ledger.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from penstock.deadletters.letter import Letter, read_letter
+from penstock.log.base import EventLog
+from penstock.log.offset_map import OffsetMap
+from penstock.log.state import STATE_TOPIC, read_state
+from penstock.record import Partition, Record
+from penstock.task import Task
+
+Ledger = Callable[[int], Awaitable[Sequence[dict[str, Any]]]]
+"""The simulator's billed calls after a sequence number: `GET /simulator/calls?after=N`."""
+
+SETTLED_AFTER_MS = 5_000
+"""A call that ended so long ago and stands on no record belongs to a worker that died with it."""
+READ = 2_000
+
+
+@dataclass(slots=True)
+class TaskFindings:
+    """One task, as the log shows it."""
+
+    ended: int = 0
+    """Events with exactly one or more endings (result or dead letter)."""
+    results: int = 0
+    dead_letters: int = 0
+    skipped: int = 0
+    """Tombstones that the group has passed."""
+    doubled: int = 0
+    """Endings beyond the first of an event."""
+    lost: int = 0
+    """Events that the group's progress says are done, without an ending."""
+    open: int = 0
+    """Events without an ending yet."""
+    nanousd: int = 0
+    """On results and dead letters."""
+    simulated: int = 0
+    """Results that say so."""
+    reasons: Counter[str] = field(default_factory=Counter)
+    """Dead letters by reason."""
+
+
+@dataclass(slots=True)
+class Findings:
+    """All tasks, and the money."""
+
+    events: int = 0
+    """Offsets of the input topics so far."""
+    tasks: dict[str, TaskFindings] = field(default_factory=dict)
+    waste_nanousd: int = 0
+    billed_nanousd: int = 0
+    billed_calls: int = 0
+    unconfirmed_nanousd: int = 0
+    """Billed and on no record; while calls are in flight this holds them too."""
+    unaccounted_items: int = 0
+    """Items of billed calls that stand on no record; likewise."""
+    paid_again: int = 0
+    """Those of them whose call ended long ago: their worker died, and another call will answer (or has answered) them."""
+
+    @property
+    def recorded_nanousd(self) -> int:
+        """On results, dead letters and waste."""
+        return self.waste_nanousd + sum(task.nanousd for task in self.tasks.values())
+
+
+@dataclass(slots=True)
+class _Call:
+    items: int = 0
+    nanousd: int = 0
+    ended_ms: int | None = None
+
+
+class Judge:
+    """Looks again and again; each look reads only what is new. `on_ending` sees every ending once, as it was read."""
+
+    def __init__(
+        self,
+        log: EventLog,
+        tasks: Sequence[Task[Any, Any]],
+        ledger: Ledger | None = None,
+        *,
+        on_ending: Callable[[str, Record, dict[str, Any] | Letter], None] | None = None,
+    ) -> None:
+        self.findings = Findings(tasks={task.name: TaskFindings() for task in tasks})
+        self._log = log
+        self._tasks = tasks
+        self._ledger = ledger
+        self._on_ending = on_ending
+        self._at: dict[Partition, int] = {}
+        self._open: dict[tuple[str, Partition], dict[int, bool]] = {}
+        self._waiting: dict[str, set[tuple[Partition, int]]] = {task.name: set() for task in tasks}
+        self._calls: dict[str, _Call] = {}
+        self._row = 0
+        self._newest_ms = 0
+
+    async def look(self) -> Findings:
+        """Read what is new and judge it."""
+        progress = {task.name: await self._log.committed(task.group, task.reads) for task in self._tasks}
+        for topic in sorted({task.reads for task in self._tasks}):
+            await self._tail(topic, self._saw_event)
+        for topic in sorted({task.retry_topic for task in self._tasks}):
+            await self._tail(topic, self._saw_hand_over)
+        for topic in sorted({topic for task in self._tasks for topic in (task.writes, task.dead_letters)}):
+            await self._tail(topic, self._saw_ending)
+        await self._tail(STATE_TOPIC, self._saw_state)
+        await self._read_ledger()
+        for task in self._tasks:
+            self._count_lost(task, progress[task.name])
+        self._count_money()
+        return self.findings
+
+    async def _tail(self, topic: str, see: Callable[[Record], None]) -> None:
+        if topic not in await self._log.topics():
+            return
+        for partition, bounds in (await self._log.bounds(topic)).items():
+            at = max(self._at.get(partition, 0), bounds.low)
+            while at < bounds.high:
+                records = await self._log.read(partition, at, READ)
+                for record in records:
+                    see(record)
+                at = records[-1].offset + 1 if records else bounds.high
+            self._at[partition] = at
+
+    def _saw_event(self, record: Record) -> None:
+        self.findings.events += 1
+        for task in self._tasks:
+            if task.reads == record.topic:
+                partition = Partition(record.topic, record.partition)
+                self._open.setdefault((task.name, partition), {})[record.offset] = record.value is None
+
+    def _saw_hand_over(self, record: Record) -> None:
+        headers = {
+            name: (value or b"").decode() for name, value in record.headers if name.startswith("penstock.retry.")
+        }
+        task = next(task for task in self._tasks if task.retry_topic == record.topic)
+        if headers:
+            source = Partition(headers["penstock.retry.topic"], int(headers["penstock.retry.partition"]))
+            self._waiting[task.name].add((source, int(headers["penstock.retry.offset"])))
+
+    def _saw_ending(self, record: Record) -> None:
+        ending: dict[str, Any] | Letter
+        if any(name == "penstock.errors.id" for name, _ in record.headers):
+            letter = ending = read_letter(record)
+            name, source, nanousd, calls = letter.task, letter.source, letter.nanousd, letter.calls
+        else:
+            result = ending = orjson.loads(record.value or b"{}")
+            place = result["source"]
+            name, nanousd, calls = result["task"], result["nanousd"], [(c, n) for c, n in result["calls"]]
+            source = (place["topic"], place["partition"], place["offset"])
+        found = self.findings.tasks.get(name)
+        if found is None:
+            return
+        if isinstance(ending, Letter):
+            found.dead_letters += 1
+            found.reasons[ending.reason] += 1
+        else:
+            found.results += 1
+            found.simulated += bool(ending["simulated"])
+        found.nanousd += nanousd
+        topic, number, offset = source
+        if self._open.get((name, Partition(topic, number)), {}).pop(offset, None) is None:
+            found.doubled += 1
+        else:
+            found.ended += 1
+        self._waiting[name].discard((Partition(topic, number), offset))
+        self._account(calls)
+        if self._on_ending is not None:
+            self._on_ending(name, record, ending)
+
+    def _saw_state(self, record: Record) -> None:
+        state = read_state(record)
+        if state.kind == "waste" and state.value is not None and state.task in self.findings.tasks:
+            self.findings.waste_nanousd += state.value["nanousd"]
+            call = self._calls.setdefault(state.value["call"], _Call())
+            call.items -= state.value["items"]
+            call.nanousd -= state.value["nanousd"]
+
+    def _account(self, calls: Sequence[tuple[str, int]]) -> None:
+        for call_id, nanousd in calls:
+            call = self._calls.get(call_id)
+            if call is None:
+                call = self._calls[call_id] = _Call()
+            call.items -= 1
+            call.nanousd -= nanousd
+
+    async def _read_ledger(self) -> None:
+        while self._ledger is not None and (rows := await self._ledger(self._row)):
+            for row in rows:
+                self._row = max(self._row, row["seq"])
+                self._newest_ms = max(self._newest_ms, row["ended_ms"])
+                if not row["nanousd"]:
+                    continue
+                self.findings.billed_calls += 1
+                self.findings.billed_nanousd += row["nanousd"]
+                call = self._calls.setdefault(row["id"], _Call())
+                call.items += row["items"]
+                call.nanousd += row["nanousd"]
+                call.ended_ms = row["ended_ms"]
+
+    def _count_lost(self, task: Task[Any, Any], progress: dict[Partition, OffsetMap]) -> None:
+        found = self.findings.tasks[task.name]
+        found.lost = found.open = 0
+        for (name, partition), unended in self._open.items():
+            if name != task.name:
+                continue
+            done = progress.get(partition)
+            for offset, is_tombstone in list(unended.items()):
+                is_done = done is not None and offset in done
+                if is_done and is_tombstone:
+                    found.skipped += 1
+                    del unended[offset]
+                elif is_done and (partition, offset) not in self._waiting[name]:
+                    found.lost += 1
+                elif not is_tombstone:
+                    found.open += 1
+
+    def _count_money(self) -> None:
+        found = self.findings
+        found.unconfirmed_nanousd = found.unaccounted_items = found.paid_again = 0
+        for call_id, call in list(self._calls.items()):
+            if call.ended_ms is None:
+                continue
+            if call.items == 0 and call.nanousd == 0:
+                del self._calls[call_id]
+                continue
+            found.unconfirmed_nanousd += call.nanousd
+            found.unaccounted_items += call.items
+            if call.ended_ms < self._newest_ms - SETTLED_AFTER_MS:
+                found.paid_again += call.items

@@ -1,0 +1,78 @@
+"""A worker process's life: start, run, drain, stop. It is handed everything ready-made by `wiring`.
+
+wiring → [worker] → engine
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from penstock.engine.pipeline import Pipeline
+    from penstock.log.base import EventLog
+
+logger = logging.getLogger("penstock.worker")
+
+
+class Worker:
+    """Runs the pipelines of some tasks side by side until told to stop, or until one cannot go on."""
+
+    def __init__(self, pipelines: Sequence[Pipeline], log: EventLog, *, slot: str = "") -> None:
+        self.pipelines = pipelines
+        self._log = log
+        self._slot = slot
+        self._stop = asyncio.Event()
+
+    def stop(self) -> None:
+        """Finish what is in flight, commit it, leave the groups. Safe to call from a signal handler."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Work until SIGTERM, SIGINT or `stop`; a second signal stops at once. Raises what stopped a pipeline."""
+        runs = [asyncio.create_task(self._run_one(pipeline), name=pipeline.task.name) for pipeline in self.pipelines]
+        try:
+            with self._signals(runs):
+                await asyncio.wait(runs)
+        finally:
+            for run in runs:
+                run.cancel()
+            outcomes = await asyncio.gather(*runs, return_exceptions=True)
+            await self._log.close()
+        for outcome in outcomes:
+            if isinstance(outcome, Exception):
+                raise outcome
+
+    async def _run_one(self, pipeline: Pipeline) -> None:
+        try:
+            await pipeline.run(self._stop, slot=self._slot)
+        finally:
+            # One task that cannot go on takes the process with it: half a worker is nobody's expectation.
+            self._stop.set()
+
+    @contextlib.contextmanager
+    def _signals(self, runs: Sequence[asyncio.Task[None]]) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+
+        def on_signal(name: str) -> None:
+            if self._stop.is_set():
+                logger.warning("%s again: stopping at once", name)
+                for run in runs:
+                    run.cancel()
+                return
+            logger.info("%s: finishing what is in flight", name)
+            self._stop.set()
+
+        numbers = (signal.SIGTERM, signal.SIGINT)
+        for number in numbers:
+            loop.add_signal_handler(number, on_signal, number.name)
+        try:
+            yield
+        finally:
+            for number in numbers:
+                loop.remove_signal_handler(number)
