@@ -19,7 +19,7 @@ from penstock.deadletters.letter import Letter, read_letter
 from penstock.log.base import EventLog
 from penstock.log.offset_map import OffsetMap
 from penstock.log.state import STATE_TOPIC, read_state
-from penstock.record import Partition, Record
+from penstock.record import Partition, Position, Record
 from penstock.task import Task
 
 Ledger = Callable[[int], Awaitable[Sequence[dict[str, Any]]]]
@@ -160,7 +160,7 @@ class Judge:
             result = ending = orjson.loads(record.value or b"{}")
             place = result["source"]
             name, nanousd, calls = result["task"], result["nanousd"], [(c, n) for c, n in result["calls"]]
-            source = (place["topic"], place["partition"], place["offset"])
+            source = Position(place["topic"], place["partition"], place["offset"])
         found = self.findings.tasks.get(name)
         if found is None:
             return
@@ -206,7 +206,7 @@ class Judge:
                     continue
                 self.findings.billed_calls += 1
                 self.findings.billed_nanousd += row["nanousd"]
-                call = self._calls.setdefault(row["id"], _Call())
+                call = self._calls.setdefault(row["request_id"], _Call())
                 call.items += row["items"]
                 call.nanousd += row["nanousd"]
                 call.ended_ms = row["ended_ms"]
