@@ -1,0 +1,44 @@
+"""One suite, every log: which logs there are, and how a test opens one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+import kafka_broker
+from penstock.log.base import EventLog
+from penstock.log.sqlite import SqliteLog, SqliteOptions
+
+LOGS = ["sqlite"]
+if hasattr(kafka_broker, "kafka_log_factory"):
+    LOGS.append(pytest.param("kafka", marks=pytest.mark.kafka))
+
+QUICK = SqliteOptions(heartbeat_seconds=0.1, session_timeout_seconds=2.0, synchronous="normal")
+
+
+def _factory(kind: str, directory: Path) -> Callable[[], EventLog]:
+    if kind == "kafka":
+        return kafka_broker.kafka_log_factory()
+    return lambda: SqliteLog(directory / "log.db", options=QUICK)
+
+
+@pytest.fixture(params=LOGS)
+async def open_log(request, tmp_path) -> AsyncIterator[Callable[[], EventLog]]:
+    """Opens handles on one log, as different processes would; all are closed afterwards."""
+    factory = _factory(request.param, tmp_path)
+    opened: list[EventLog] = []
+
+    def open_one() -> EventLog:
+        opened.append(factory())
+        return opened[-1]
+
+    yield open_one
+    for log in opened:
+        await log.close()
+
+
+@pytest.fixture
+async def log(open_log) -> EventLog:
+    return open_log()
