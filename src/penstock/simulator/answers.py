@@ -110,13 +110,16 @@ class Judge:
         """What an answer about this text is made of, for a model of this line."""
         profile = self._profiles.get(text)
         if profile is None:
-            encoded = text.encode("utf-8", "surrogatepass")
-            number = int.from_bytes(blake2b(encoded, digest_size=8, key=self._key).digest(), "little")
-            profile = judge(text, number)
+            profile = judge(text, self.number(text))
             if len(self._profiles) >= KEPT_PROFILES:
                 self._profiles.clear()
             self._profiles[text] = profile
         return Draw(profile, line, self._recorded(text) if self._book else None)
+
+    def number(self, text: str) -> int:
+        """64 bits of text and seed."""
+        encoded = text.encode("utf-8", "surrogatepass")
+        return int.from_bytes(blake2b(encoded, digest_size=8, key=self._key).digest(), "little")
 
     def _recorded(self, text: str) -> dict[str, Any] | None:
         return self._book.get(sha256(text.encode("utf-8", "surrogatepass")).digest())

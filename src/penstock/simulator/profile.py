@@ -9,7 +9,7 @@ over the words and one table.
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import NamedTuple
 
 from penstock.simulator import words
@@ -18,9 +18,11 @@ MAX_QUOTE_CHARS = 90
 MAX_JUDGED_CHARS = 8_000
 """What stands behind it is not judged; a model too reads long texts less closely."""
 
+LANGUAGE_WORDS = 16
+
 _WORD = re.compile(r"[^\W_]+")
 _WIDE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
-_NUMBER = re.compile(r"\+?\d[\d \-]{7,}\d")
+_NUMBER = re.compile(r"(?:\+\d|\b0)[\d \-]{6,}\d")
 _SCRIPTS = (
     ("ja", re.compile(r"[\u3040-\u30ff]")),
     ("zh", re.compile(r"[\u3400-\u9fff]")),
@@ -43,20 +45,22 @@ class Signal(NamedTuple):
     """The very words of the text that show it."""
 
 
-class Profile(NamedTuple):
-    """What one text was taken for."""
+class Profile:
+    """What one text was taken for. What few fields ask about is worked out when it is asked for."""
 
-    text: str
-    hash: int
-    """64 bits of text and seed; everything that must vary varies with it."""
-    signals: tuple[Signal, ...]
-    """Heaviest first."""
-    sentiment: str
-    language: str
-    aspects: tuple[tuple[str, str], ...]
-    """Aspect and the sentiment about it."""
-    topics: tuple[str, ...]
-    urgent: bool
+    __slots__ = ("_marked", "hash", "language", "sentiment", "signals", "text")
+
+    def __init__(
+        self, text: str, number: int, marked: list[Marked], signals: tuple[Signal, ...], sentiment: str, language: str
+    ) -> None:
+        self.text = text
+        self.hash = number
+        """64 bits of text and seed; everything that must vary varies with it."""
+        self.signals = signals
+        """Heaviest first."""
+        self.sentiment = sentiment
+        self.language = language
+        self._marked = marked
 
     @property
     def severity(self) -> int:
@@ -70,6 +74,25 @@ class Profile(NamedTuple):
         """The words that weighed most; empty where the text is clean."""
         return self.signals[0].quote if self.signals else ""
 
+    @property
+    def aspects(self) -> tuple[tuple[str, str], ...]:
+        """Aspects spoken of, each with the sentiment about it."""
+        found: dict[str, int] = {}
+        for mark, mood in self._marked:
+            if mark.group == "aspect":
+                found.setdefault(mark.name, mood)
+        return tuple((aspect, _MOODS[mood] or self.sentiment) for aspect, mood in found.items())
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """What it is about, most spoken of first."""
+        return tuple(name for name, _ in Counter(m.name for m, _ in self._marked if m.group == "topic").most_common())
+
+    @property
+    def urgent(self) -> bool:
+        """Whether it says that it cannot wait."""
+        return any(mark.group == "urgent" for mark, _ in self._marked)
+
 
 class _Mark(NamedTuple):
     group: str
@@ -78,102 +101,98 @@ class _Mark(NamedTuple):
     phrase: bool
 
 
-class _Entry(NamedTuple):
-    """What one word says: votes (a byte per language, then good, then bad), its mood, and marks beyond that."""
+Marked = tuple[_Mark, int]
+"""A mark, and the mood of the words before it."""
 
-    votes: int
+
+class _Entry(NamedTuple):
+    """What one word says: its mood (1 good, -1 bad), and marks beyond that."""
+
     mood: int
     marks: tuple[_Mark, ...]
 
 
 _LANGUAGES = tuple(dict.fromkeys(name for _, name in words.parse_lists(words.STOPWORDS)))
-_GOOD_SHIFT = 16 * len(_LANGUAGES)
-_BAD_SHIFT = _GOOD_SHIFT + 16
-_VOTE = {name: 1 << 16 * at for at, name in enumerate(_LANGUAGES)} | {"+": 1 << _GOOD_SHIFT, "-": 1 << _BAD_SHIFT}
-_LANGUAGE_MASK = (1 << _GOOD_SHIFT) - 1
+_PLAIN = {chr(code): chr(code).lower() if chr(code).isalnum() else " " for code in range(128)}
+_PLAIN_TABLE = str.maketrans(_PLAIN)
+_MOODS = ("", "positive", "negative")
 
 
-def _index() -> tuple[dict[str, _Entry], tuple[tuple[str, _Mark], ...]]:
+def _language_votes() -> dict[str, int]:
+    """For each common word, a 16-bit counter per language that has it."""
+    votes: dict[str, int] = {}
+    for word, name in words.parse_lists(words.STOPWORDS):
+        votes[word] = votes.get(word, 0) | 1 << 16 * _LANGUAGES.index(name)
+    return votes
+
+
+def _index() -> tuple[dict[str, _Entry], tuple[Marked, ...]]:
     """Every word, and every phrase under its first word; what has no words (Chinese) apart."""
     table: dict[str, list[_Mark]] = defaultdict(list)
-    wide: list[tuple[str, _Mark]] = []
-    lists = {"signal": words.SIGNALS, "vote": words.SENTIMENT + words.STOPWORDS, "aspect": words.ASPECTS,
-             "topic": words.TOPICS, "urgent": words.URGENT}  # fmt: skip
+    wide: list[Marked] = []
+    lists = {"signal": words.SIGNALS, "mood": words.SENTIMENT, "aspect": words.ASPECTS, "topic": words.TOPICS, "urgent": words.URGENT}  # fmt: skip
     for group, listed in lists.items():
         for word, name in words.parse_lists(listed):
             parts = _WORD.findall(word)
             mark = _Mark(group, name, word, word != parts[0])
             if _WIDE.search(word):
-                wide.append((word, mark))
+                wide.append((mark, 0))
             else:
                 table[parts[0]].append(mark)
     return {word: _entry(marks) for word, marks in table.items()}, tuple(wide)
 
 
 def _entry(marks: list[_Mark]) -> _Entry:
-    plain = {mark.name for mark in marks if mark.group == "vote" and not mark.phrase}
-    rest = tuple(mark for mark in marks if mark.group != "vote" or mark.phrase)
-    return _Entry(sum(_VOTE[name] for name in plain), ("+" in plain) - ("-" in plain), rest)
+    plain = {mark.name for mark in marks if mark.group == "mood" and not mark.phrase}
+    rest = tuple(mark for mark in marks if mark.group != "mood" or mark.phrase)
+    return _Entry(("+" in plain) - ("-" in plain), rest)
 
 
+_VOTES = _language_votes()
 _TABLE, _WIDE_TABLE = _index()
 
 
 def judge(text: str, number: int) -> Profile:
     """Profile of one text; `number` is its hash."""
-    lowered = text[:MAX_JUDGED_CHARS].lower()
-    votes, marked = _read(lowered)
-    signals: dict[str, list[_Mark]] = {}
-    aspects: dict[str, int] = {}
-    topics: dict[str, int] = {}
-    urgent = False
-    for mark, mood in marked:
-        group, name, _, _ = mark
-        if group == "aspect":
-            aspects.setdefault(name, mood)
-        elif group == "topic":
-            topics[name] = topics.get(name, 0) + 1
-        elif group == "signal":
-            signals.setdefault(name, []).append(mark)
-        elif group == "vote":
-            votes += _VOTE[name]
-        else:
-            urgent = True
-    overall = _overall(votes >> _GOOD_SHIFT & 0xFFFF, votes >> _BAD_SHIFT)
+    judged = text[:MAX_JUDGED_CHARS]
+    lowered = judged.lower()
+    ascii_only = lowered.isascii()
+    listed = lowered.translate(_PLAIN_TABLE).split() if ascii_only else _WORD.findall(lowered)
+    good, bad, marked = _read(listed, lowered)
+    if not ascii_only and _WIDE.search(lowered):
+        wide = [entry for entry in _WIDE_TABLE if entry[0].word in lowered]
+        good += sum(mark.group == "mood" and mark.name == "+" for mark, _ in wide)
+        bad += sum(mark.group == "mood" and mark.name == "-" for mark, _ in wide)
+        marked += wide
+    language = "en" if ascii_only else _script(lowered)
     return Profile(
         text,
         number,
-        _signals(signals, text, lowered),
-        overall,
-        _language(lowered, votes & _LANGUAGE_MASK),
-        tuple([(aspect, _MOODS[mood] or overall) for aspect, mood in aspects.items()]),
-        tuple(sorted(topics, key=topics.__getitem__, reverse=True)),
-        urgent,
+        marked,
+        _signals(marked, judged, lowered),
+        _overall(good, bad),
+        _language(listed) if language in ("", "en") else language,
     )
 
 
-_MOODS = ("", "positive", "negative")
-
-
-def _read(lowered: str) -> tuple[int, list[tuple[_Mark, int]]]:
-    """Sum the votes of all words, and list the marks beyond votes with the mood in which they stand."""
-    votes = mood = 0
-    marked: list[tuple[_Mark, int]] = []
+def _read(listed: list[str], lowered: str) -> tuple[int, int, list[Marked]]:
+    """Good words, bad words, and all marks with the mood in which they stand."""
+    good = bad = mood = 0
+    marked: list[Marked] = []
     lookup = _TABLE.get
-    for word in _WORD.findall(lowered):
-        entry = lookup(word)
-        if entry is None:
-            continue
-        vote, change, marks = entry
-        votes += vote
+    for change, marks in [entry for word in listed if (entry := lookup(word))]:
         if change:
             mood = change
+            if change > 0:
+                good += 1
+            else:
+                bad += 1
         for mark in marks:
             if not mark[3] or mark[2] in lowered:
-                marked.append((mark, mood))  # noqa: PERF401 — measured: a comprehension here is slower
-    if not lowered.isascii() and _WIDE.search(lowered):
-        marked += [(mark, 0) for word, mark in _WIDE_TABLE if word in lowered]
-    return votes, marked
+                if mark[0] == "mood":
+                    good, bad = (good + 1, bad) if mark[1] == "+" else (good, bad + 1)
+                marked.append((mark, mood))
+    return good, bad, marked
 
 
 def _overall(good: int, bad: int) -> str:
@@ -184,13 +203,18 @@ def _overall(good: int, bad: int) -> str:
     return "positive" if good > bad else "negative"
 
 
-def _language(lowered: str, votes: int) -> str:
-    if not lowered.isascii():
-        for language, script in _SCRIPTS:
-            if script.search(lowered):
-                return language
+def _script(lowered: str) -> str:
+    """A language that its letters give away; empty where they do not."""
+    return next((language for language, script in _SCRIPTS if script.search(lowered)), "")
+
+
+def _language(listed: list[str]) -> str:
+    """The language whose common words stand among the first ones most often."""
+    votes = sum([_VOTES.get(word, 0) for word in listed[:LANGUAGE_WORDS]])
     best, most = "en", 0
     for language in _LANGUAGES:
+        if not votes:
+            break
         count = votes & 0xFFFF
         if count > most:
             best, most = language, count
@@ -198,21 +222,25 @@ def _language(lowered: str, votes: int) -> str:
     return best
 
 
-def _signals(found: dict[str, list[_Mark]], text: str, lowered: str) -> tuple[Signal, ...]:
+def _signals(marked: list[Marked], text: str, lowered: str) -> tuple[Signal, ...]:
+    found: dict[str, dict[str, None]] = {}
+    for mark, _ in marked:
+        if mark[0] == "signal":
+            found.setdefault(mark[1], {})[mark[2]] = None
     signals: dict[str, Signal] = {}
-    for name, marks in found.items():
+    for name, listed in found.items():
         kind, clause, weight = name.split(".")
-        total = int(weight) * len({mark.word for mark in marks})
+        total = int(weight) * len(listed)
         if kind not in signals or signals[kind].weight < total:
-            signals[kind] = Signal(kind, clause, total, marks[0].word)
+            signals[kind] = Signal(kind, clause, total, next(iter(listed)))
     if "http" in lowered or "www." in lowered:
         signals.setdefault("spam", Signal("spam", "link", 2, "http" if "http" in lowered else "www."))
-    elif "spam" not in signals and (number := _NUMBER.search(lowered)):
-        signals["spam"] = Signal("spam", "contact", 1, number.group())
+    elif ("+" in lowered or " 0" in lowered) and (number := _NUMBER.search(lowered)):
+        signals.setdefault("spam", Signal("spam", "contact", 1, number.group()))
     if not signals:
         return ()
     ranked = sorted(signals.values(), key=lambda signal: -signal.weight)
-    return tuple(signal._replace(quote=_quote(text, lowered, signal.quote)) for signal in ranked)
+    return tuple([signal._replace(quote=_quote(text, lowered, signal.quote)) for signal in ranked])
 
 
 def _quote(text: str, lowered: str, word: str) -> str:

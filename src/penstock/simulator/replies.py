@@ -61,32 +61,30 @@ class Composer:
         if defect == "refusal" or (self._marker and self._marker in ask.prompt.text):
             reply.stop_reason, reply.stop_details, reply.billed = "refusal", REFUSAL, False
             return reply
-        whole = self._judge.draw(ask.prompt.text, ask.model.line)
         if ask.thinks:
-            self._think(reply, ask, whole)
+            self._think(reply, ask)
         if reply.stop_reason == "max_tokens" or defect == "empty":
             reply.output_tokens += REPLY_OVERHEAD
         elif ask.tool:
-            self._call_tool(reply, ask, whole)
+            self._call_tool(reply, ask)
         else:
-            self._speak(reply, ask, self._text(ask, whole, events, defect), defect)
+            self._speak(reply, ask, self._text(ask, events, defect), defect)
         return reply
 
-    @staticmethod
-    def _think(reply: Reply, ask: Ask, whole: Draw) -> None:
+    def _think(self, reply: Reply, ask: Ask) -> None:
         """A block without text, as the newer models send it; its tokens count towards `max_tokens`."""
-        tokens = THINKING_TOKENS[ask.effort] + whole.pick(THINKING_TOKENS[ask.effort], 37)
+        number = self._judge.number(ask.prompt.text)
+        tokens = THINKING_TOKENS[ask.effort] + number % THINKING_TOKENS[ask.effort]
         if tokens >= ask.max_tokens:
             tokens, reply.stop_reason = ask.max_tokens - REPLY_OVERHEAD, "max_tokens"
         reply.thinking_tokens = reply.output_tokens = max(tokens, 0)
-        reply.content.append(
-            {"type": "thinking", "thinking": "", "signature": f"c2ltdWxhdGVk{whole.pick(1 << 60):016x}"}
-        )
+        reply.content.append({"type": "thinking", "thinking": "", "signature": f"c2ltdWxhdGVk{number:016x}"})
 
-    @staticmethod
-    def _call_tool(reply: Reply, ask: Ask, whole: Draw) -> None:
-        name, grammar = ask.tool or ("", None)
-        written = grammar.writer.write(whole) if grammar else {}
+    def _call_tool(self, reply: Reply, ask: Ask) -> None:
+        assert ask.tool is not None
+        name, grammar = ask.tool
+        whole = self._whole(ask)
+        written = grammar.writer.write(whole)
         reply.content.append({"type": "tool_use", "id": f"toolu_01{whole.pick(1 << 60):022x}", "name": name, "input": written, "caller": {"type": "direct"}})  # fmt: skip
         reply.output_tokens += count_chars(ask.model, len(orjson.dumps(written))) + REPLY_OVERHEAD
         reply.stop_reason = "tool_use"
@@ -112,23 +110,27 @@ class Composer:
         if text:
             reply.content.append({"type": "text", "text": text, "citations": None})
 
-    def _text(self, ask: Ask, whole: Draw, events: list[Event], defect: str) -> str:
+    def _whole(self, ask: Ask) -> Draw:
+        return self._judge.draw(ask.prompt.text, ask.model.line)
+
+    def _text(self, ask: Ask, events: list[Event], defect: str) -> str:
         if ask.grammar is None:
-            return self._plain(whole, events)
-        entry = _entry_of(ask.grammar.writer)
-        if not events or entry is None:
-            value = ask.grammar.writer.write(self._single(ask, whole, events))
+            return self._plain(self._whole(ask), events)
+        root = ask.grammar.writer
+        entry = _entry_of(root)
+        if not events or entry is None or not isinstance(root, Record):
+            value = root.write(self._single(ask, events))
         else:
             value = {"r": _spoiled([self._entry(entry, event, ask.model.line) for event in events], defect)}
-            value |= {key: writer.write(whole) for key, writer in _others(ask.grammar.writer) if key != "r"}
+            value |= {key: writer.write(self._whole(ask)) for key, writer in root.by_key.items() if key != "r"}
         text = orjson.dumps(value).decode()
         if defect == "invalid_json":
             return text[:-2] + ",,"
         return "[" + text + "]" if defect == "not_an_object" else text
 
-    def _single(self, ask: Ask, whole: Draw, events: list[Event]) -> Draw:
+    def _single(self, ask: Ask, events: list[Event]) -> Draw:
         """A schema without a list of entries speaks about the only event, else about the whole text."""
-        return self._judge.draw(events[0].text, ask.model.line) if len(events) == 1 else whole
+        return self._judge.draw(events[0].text, ask.model.line) if len(events) == 1 else self._whole(ask)
 
     def _entry(self, entry: Record, event: Event, line: str) -> dict[str, Any]:
         written = entry.write(self._judge.draw(event.text, line))
@@ -150,10 +152,6 @@ def _entry_of(writer: Any) -> Record | None:
     listed = writer.by_key.get("r") if isinstance(writer, Record) else None
     entry = listed.item if isinstance(listed, Listed) else None
     return entry if isinstance(entry, Record) and "i" in entry.by_key else None
-
-
-def _others(writer: Any) -> list[tuple[str, Any]]:
-    return list(writer.by_key.items())
 
 
 def _spoiled(entries: list[dict[str, Any]], defect: str) -> list[dict[str, Any]]:

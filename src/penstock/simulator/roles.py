@@ -288,7 +288,12 @@ def _snippet(draw: Draw) -> str:
     return " ".join(words[start : start + 5])[:80]
 
 
+def _id(draw: Draw) -> str:
+    return f"{draw.pick(1 << 32, 41):07x}"
+
+
 _TEXT_ROLES: tuple[tuple[frozenset[str], Callable[[Draw], str]], ...] = (
+    (frozenset({"i", "id", "key", "uuid"}), _id),
     (frozenset({"evidence", "quote", "excerpt", "passage", "span", "citation"}), _evidence),
     (frozenset({"reason", "rationale", "explanation", "justification", "why", "note"}), _reason),
     (frozenset({"summary", "title", "headline", "gist", "abstract"}), _summary),
