@@ -12,7 +12,7 @@ import signal
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     from penstock.engine.pipeline import Pipeline
     from penstock.log.base import EventLog
@@ -23,8 +23,18 @@ logger = logging.getLogger("penstock.worker")
 class Worker:
     """Runs the pipelines of some tasks side by side until told to stop, or until one cannot go on."""
 
-    def __init__(self, pipelines: Sequence[Pipeline], log: EventLog, *, slot: str = "") -> None:
+    def __init__(
+        self,
+        pipelines: Sequence[Pipeline],
+        log: EventLog,
+        *,
+        slot: str = "",
+        prepare: Callable[[], Awaitable[None]] | None = None,
+        close: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self.pipelines = pipelines
+        self._prepare = prepare
+        self._close = close
         self._log = log
         self._slot = slot
         self._stop = asyncio.Event()
@@ -35,6 +45,8 @@ class Worker:
 
     async def run(self) -> None:
         """Work until SIGTERM, SIGINT or `stop`; a second signal stops at once. Raises what stopped a pipeline."""
+        if self._prepare is not None:
+            await self._prepare()
         runs = [asyncio.create_task(self._run_one(pipeline), name=pipeline.task.name) for pipeline in self.pipelines]
         try:
             with self._signals(runs):
@@ -43,6 +55,8 @@ class Worker:
             for run in runs:
                 run.cancel()
             outcomes = await asyncio.gather(*runs, return_exceptions=True)
+            if self._close is not None:
+                await self._close()
             await self._log.close()
         for outcome in outcomes:
             if isinstance(outcome, Exception):

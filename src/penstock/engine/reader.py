@@ -1,0 +1,107 @@
+"""One record to one item of one task, or to the reason why it cannot be one.
+
+log → intake → [reader] → batcher
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from pydantic_core import PydanticSerializationError
+
+from penstock.codecs.base import decode as decode_by_content_type
+from penstock.codecs.base import event_id_of
+from penstock.codecs.text import clean, estimate_tokens
+from penstock.engine.cascade import Skipped
+from penstock.engine.isolation import looks_like_instructions
+from penstock.engine.publish import remember, unwrap
+from penstock.errors import Skip
+from penstock.outcome import Failure
+from penstock.record import Partition, Record
+from penstock.tier import Item
+
+if TYPE_CHECKING:
+    from penstock.task import Task
+
+
+class Reader:
+    """Decodes, names and renders events as a task wants it. A user's hook may raise anything: the partition goes on."""
+
+    def __init__(self, task: Task[Any, Any]) -> None:
+        self._task = task
+        self._decode = task.decode or decode_by_content_type
+        self._suspicious = task.suspicious or looks_like_instructions
+        self._shown = {name for name in task.input.model_fields if task.show is None or name in task.show}
+
+    def read(self, record: Record, partition: Partition) -> tuple[Item, Failure | Skipped | None]:
+        """Decode one record; what stops it is told as its outcome."""
+        event = record
+        memory: dict[str, str] = {}
+        if record.topic == self._task.retry_topic:
+            try:
+                event, memory = unwrap(record)
+            except (KeyError, ValueError) as error:
+                return Item(record, partition, "", None, "", 0), Failure(
+                    "undecodable", f"no hand-over of Penstock: {error!r}"
+                )
+        item = Item(event, partition, _position_id(event), None, "", 0)
+        item.offset = record.offset
+        outcome = self._fill(item, event)
+        if memory:
+            remember(item, memory, len(self._task.route.steps))
+            item.not_before_ms = int(memory["not-before"])
+        return item, outcome
+
+    def _fill(self, item: Item, event: Record) -> Failure | Skipped | None:
+        if event.value is None:
+            return Skipped("tombstone")
+        try:
+            item.event_id = event_id_of(event) or item.event_id
+            item.input = self._decode(event, self._task.input)
+            item.event_id = self._event_id(item.input, event) or item.event_id
+        except Skip as skip:
+            return Skipped(str(skip) or "skipped by decode")
+        except ValueError as error:
+            return Failure("undecodable", str(error))
+        except Exception as error:  # noqa: BLE001 - a user's hook
+            return Failure("hook_failed", f"decode or event_id raised {type(error).__name__}")
+        return self._show(item)
+
+    def _show(self, item: Item) -> Failure | Skipped | None:
+        """What the model will see: one JSON value on one line."""
+        try:
+            # Line ends of other scripts become newlines: in the wire format an event is one line.
+            item.text = clean(self._render(item.input)).replace("\n", " ")
+        except Skip as skip:
+            return Skipped(str(skip) or "skipped by render")
+        except (TypeError, ValueError, PydanticSerializationError, orjson.JSONEncodeError) as error:
+            return Failure("hook_failed", f"render gave no JSON value: {type(error).__name__}")
+        except Exception as error:  # noqa: BLE001 - a user's hook
+            return Failure("hook_failed", f"render raised {type(error).__name__}")
+        item.tokens = estimate_tokens(item.text)
+        if item.tokens > self._task.max_event_tokens:
+            return Failure(
+                "too_large",
+                f"about {item.tokens} tokens, the task takes {self._task.max_event_tokens} (max_event_tokens)",
+            )
+        item.suspicious = self._suspicious(item.text)
+        return None
+
+    def _render(self, value: Any) -> str:
+        if self._task.render is not None:
+            return orjson.dumps(self._task.render(value)).decode()
+        serializer = value.__pydantic_serializer__
+        return str(serializer.to_json(value, include=self._shown, exclude_none=True), "utf-8")
+
+    def _event_id(self, value: Any, event: Record) -> str:
+        wanted = self._task.event_id
+        if callable(wanted):
+            return str(wanted(value, event))
+        if wanted:
+            return str(getattr(value, wanted) or "")
+        return str(getattr(value, "event_id", None) or getattr(value, "id", None) or "")
+
+
+def _position_id(record: Record) -> str:
+    return f"{record.topic}/{record.partition}/{record.offset}"

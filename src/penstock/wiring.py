@@ -1,0 +1,217 @@
+"""The only page that names concrete choices: which log, which tiers, which limits, for these settings.
+
+settings → [wiring] → worker
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from penstock.claude.models import Models
+from penstock.claude.tier import ClaudeTier
+from penstock.engine.cascade import Skipped
+from penstock.engine.pipeline import Pipeline, PipelineOptions
+from penstock.engine.reader import Reader
+from penstock.errors import TopicMissing
+from penstock.flow.gate import Gate
+from penstock.log.base import EventLog, TopicSpec
+from penstock.log.state import STATE_TOPIC
+from penstock.outcome import Answer, Failure, Outcome
+from penstock.record import Partition, Record
+from penstock.settings import KafkaAddress, Settings
+from penstock.task import Task
+from penstock.tier import Item, Tier
+from penstock.worker import Worker
+
+if TYPE_CHECKING:
+    from penstock.claude.client import ClaudeClient
+
+PARTITIONS = 12
+
+
+def open_log(settings: Settings) -> EventLog:
+    """The log that `settings.log` names."""
+    address = settings.log_address
+    if isinstance(address, KafkaAddress):
+        from penstock.log.kafka import KafkaLog  # noqa: PLC0415 - only who uses Kafka pays for its client
+
+        return KafkaLog(address.brokers, properties=settings.kafka_properties())
+    from penstock.log.sqlite import SqliteLog  # noqa: PLC0415
+
+    return SqliteLog(address.path, options=settings.sqlite)
+
+
+def topic_specs(task: Task[Any, Any], partitions: int = PARTITIONS) -> list[TopicSpec]:
+    """Every topic that a task needs, its input first."""
+    kept = 14 * 24 * 3600 * 1000
+    return [
+        TopicSpec(task.reads, partitions),
+        TopicSpec(task.writes, partitions),
+        TopicSpec(task.dead_letters, partitions, retention_ms=kept),
+        TopicSpec(task.retry_topic, partitions),
+        TopicSpec(STATE_TOPIC, 1, retention_ms=None, is_compacted=True),
+    ]
+
+
+async def prepare_topics(settings: Settings, tasks: Sequence[Task[Any, Any]], log: EventLog) -> None:
+    """See that every topic is there. The input must exist; the embedded log makes the others by itself."""
+    known = await log.topics()
+    for task in tasks:
+        if task.reads not in known:
+            raise TopicMissing(
+                f"{task.name} reads topic {task.reads!r}, which {settings.log} does not have: penstock topics create {task.reads}"
+            )
+    partitions = {task.name: known[task.reads].partitions for task in tasks}
+    missing = [spec for task in tasks for spec in topic_specs(task, partitions[task.name]) if spec.name not in known]
+    if not missing:
+        return
+    if isinstance(settings.log_address, KafkaAddress):
+        names = " ".join(dict.fromkeys(spec.name for spec in missing))
+        raise TopicMissing(f"{settings.log} lacks topics that the tasks write: penstock topics create {names}")
+    await log.create_topics(list({spec.name: spec for spec in missing}.values()))
+
+
+class Claude:
+    """The API as one process uses it: one client, one gate, one table of models, tiers by name."""
+
+    def __init__(self, settings: Settings, *, client: ClaudeClient | None = None) -> None:
+        self._settings = settings
+        self._models = Models.load(settings.claude.prices_file)
+        self._client = client
+        by_family = {self._family(name): limits for name, limits in settings.limits.items() if name != "default"}
+        self.gate = Gate(
+            settings.limits.get("default"),
+            settings.spend,
+            settings.concurrency,
+            breaker=settings.breaker,
+            by_family=by_family,
+        )
+        self._tiers: dict[str, ClaudeTier] = {}
+
+    def tiers(self, task: Task[Any, Any]) -> list[Tier]:
+        """Who answers each step of a route. A model that nobody knows, or an output it cannot give, is told now."""
+        found: list[Tier] = []
+        for step in task.route.steps:
+            tier = self._tier(step.tier) if isinstance(step.tier, str) else step.tier
+            if isinstance(tier, ClaudeTier):
+                tier.prepare(task)
+            found.append(tier)
+        return found
+
+    async def close(self) -> None:
+        """Give back the connections."""
+        if self._client is not None:
+            await self._client.close()
+
+    def _tier(self, name: str) -> ClaudeTier:
+        tier = self._tiers.get(name)
+        if tier is None:
+            model = self._models.resolve(name)
+            if self._client is None:
+                from penstock.claude.client import ClaudeClient  # noqa: PLC0415 - the SDK takes seconds
+
+                self._client = ClaudeClient(self._settings.claude)
+            tier = self._tiers[name] = ClaudeTier(name, model, self._client, self.gate, self._settings.claude)
+        return tier
+
+    def _family(self, name: str) -> str:
+        """`[limits.haiku]` may name a model or a family."""
+        try:
+            return self._models.resolve(name).family
+        except Exception:  # noqa: BLE001 - not a model: then it is the family's own name
+            return name
+
+
+def pipeline_options(settings: Settings) -> PipelineOptions:
+    """The engine's numbers."""
+    return PipelineOptions(
+        commit_interval_seconds=settings.commit_interval_seconds,
+        drain_seconds=settings.drain_seconds,
+        intake=settings.intake,
+        batch=settings.batch,
+        retry=settings.retry,
+    )
+
+
+def build_worker(settings: Settings, tasks: Sequence[Task[Any, Any]], log: EventLog, *, slot: str = "") -> Worker:
+    """A worker for these tasks. Raises `UserError` where it could not work; nothing is connected or asked yet."""
+    claude = Claude(settings)
+    options = pipeline_options(settings)
+    pipelines = [Pipeline(task, claude.tiers(task), log, options) for task in tasks]
+
+    async def prepare() -> None:
+        await prepare_topics(settings, tasks, log)
+
+    return Worker(pipelines, log, slot=slot, prepare=prepare, close=claude.close)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One attempt of a trial."""
+
+    tier: str
+    request: Mapping[str, Any]
+    """What was sent; empty where no model was asked."""
+    reply: str
+    """The reply's text as it came."""
+    outcome: Outcome
+    seconds: float
+
+
+@dataclass(slots=True)
+class Trial:
+    """One event's way through a task, for a person to read."""
+
+    item: Item
+    outcome: Outcome | Skipped
+    asked: list[Asked] = field(default_factory=list)
+
+
+class _Recorder:
+    """A client that remembers what went through it."""
+
+    def __init__(self, client: ClaudeClient) -> None:
+        self._client = client
+        self.request: Mapping[str, Any] = {}
+        self.reply = ""
+
+    async def send(self, parameters: Mapping[str, Any], *, timeout_seconds: float | None = None) -> Any:
+        self.request = parameters
+        reply = await self._client.send(parameters, timeout_seconds=timeout_seconds)
+        self.reply = getattr(reply, "text", "") or str(reply)
+        return reply
+
+    async def close(self) -> None:
+        await self._client.close()
+
+
+async def ask_once(settings: Settings, task: Task[Any, Any], value: bytes) -> Trial:
+    """Put one event through a task's route, outside any log: one attempt a step."""
+    from penstock.claude.client import ClaudeClient  # noqa: PLC0415 - the SDK takes seconds
+
+    now_ms = time.time_ns() // 1_000_000
+    record = Record(task.reads, 0, 0, None, value, (), now_ms)
+    item, ended = Reader(task).read(record, Partition(task.reads, 0))
+    if ended is not None:
+        return Trial(item, ended)
+    needs_client = any(isinstance(step.tier, str) for step in task.route.steps)
+    recorder: Any = _Recorder(ClaudeClient(settings.claude)) if needs_client else None
+    claude = Claude(settings, client=recorder)
+    trial = Trial(item, Failure("invalid_output", "nobody was asked"))
+    try:
+        for step, tier in zip(task.route.steps, claude.tiers(task), strict=True):
+            started = time.monotonic()
+            if recorder is not None:
+                recorder.request, recorder.reply = {}, ""
+            (outcome,) = await tier.answer(task, [item])
+            request, reply = (recorder.request, recorder.reply) if recorder is not None else ({}, "")
+            trial.asked.append(Asked(step.name, request, reply, outcome, time.monotonic() - started))
+            trial.outcome = outcome
+            if not isinstance(outcome, Answer) or step.accepts(outcome.output, outcome.confidence):
+                break
+    finally:
+        await claude.close()
+    return trial
