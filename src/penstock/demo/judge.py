@@ -16,6 +16,8 @@ from typing import Any
 import orjson
 
 from penstock.deadletters.letter import Letter, read_letter
+from penstock.engine.cascade import Skipped
+from penstock.engine.reader import Reader
 from penstock.log.base import EventLog
 from penstock.log.offset_map import OffsetMap
 from penstock.log.state import STATE_TOPIC, read_state
@@ -39,7 +41,7 @@ class TaskFindings:
     results: int = 0
     dead_letters: int = 0
     skipped: int = 0
-    """Tombstones that the group has passed."""
+    """Tombstones, and events that the task itself passes over."""
     doubled: int = 0
     """Endings beyond the first of an event."""
     lost: int = 0
@@ -119,7 +121,7 @@ class Judge:
         await self._tail(STATE_TOPIC, self._saw_state)
         await self._read_ledger()
         for task in self._tasks:
-            self._count_lost(task, progress[task.name])
+            await self._count_lost(task, progress[task.name])
         self._count_money()
         return self.findings
 
@@ -211,22 +213,29 @@ class Judge:
                 call.nanousd += row["nanousd"]
                 call.ended_ms = row["ended_ms"]
 
-    def _count_lost(self, task: Task[Any, Any], progress: dict[Partition, OffsetMap]) -> None:
+    async def _count_lost(self, task: Task[Any, Any], progress: dict[Partition, OffsetMap]) -> None:
         found = self.findings.tasks[task.name]
         found.lost = found.open = 0
+        reader = Reader(task)
         for (name, partition), unended in self._open.items():
             if name != task.name:
                 continue
             done = progress.get(partition)
             for offset, is_tombstone in list(unended.items()):
-                is_done = done is not None and offset in done
-                if is_done and is_tombstone:
+                if done is None or offset not in done:
+                    found.open += not is_tombstone
+                elif is_tombstone or await self._wants_no_answer(reader, partition, offset):
                     found.skipped += 1
                     del unended[offset]
-                elif is_done and (partition, offset) not in self._waiting[name]:
+                elif (partition, offset) not in self._waiting[name]:
                     found.lost += 1
-                elif not is_tombstone:
-                    found.open += 1
+
+    async def _wants_no_answer(self, reader: Reader, partition: Partition, offset: int) -> bool:
+        """Whether the task itself skips this event; asked of the few that are done and have no ending."""
+        for record in await self._log.read(partition, offset, 1):
+            _, outcome = reader.read(record, partition)
+            return record.offset == offset and isinstance(outcome, Skipped)
+        return False
 
     def _count_money(self) -> None:
         found = self.findings
