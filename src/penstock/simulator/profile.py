@@ -15,10 +15,15 @@ from typing import NamedTuple
 from penstock.simulator import words
 
 MAX_QUOTE_CHARS = 90
+FILLER_WORDS = 6
+"""From here on, a text half of whose words repeat others is filler."""
 MAX_JUDGED_CHARS = 8_000
 """What stands behind it is not judged; a model too reads long texts less closely."""
 
-LANGUAGE_WORDS = 16
+STRONG = 2
+CLEAR_KINDS = frozenset({"spam", "abuse"})
+"""The others are for a person to decide, however plain the words."""
+LANGUAGE_WORDS = 24
 
 _WORD = re.compile(r"[^\W_]+")
 _WIDE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
@@ -64,10 +69,15 @@ class Profile:
 
     @property
     def severity(self) -> int:
-        """0 clean, 1 doubtful, 2 clear."""
+        """0 clean, 1 to be held, 2 to be rejected."""
         if not self.signals:
             return 0
-        return 2 if self.signals[0].weight >= 2 and self.signals[0].kind != "injection" else 1
+        return 2 if self.signals[0].weight >= STRONG and self.signals[0].kind in CLEAR_KINDS else 1
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether little speaks for what it was taken for."""
+        return bool(self.signals) and self.signals[0].weight < STRONG
 
     @property
     def quote(self) -> str:
@@ -169,7 +179,7 @@ def judge(text: str, number: int) -> Profile:
         text,
         number,
         marked,
-        _signals(marked, judged, lowered),
+        _signals(marked, judged, lowered, listed),
         _overall(good, bad),
         _language(listed) if language in ("", "en") else language,
     )
@@ -222,21 +232,25 @@ def _language(listed: list[str]) -> str:
     return best
 
 
-def _signals(marked: list[Marked], text: str, lowered: str) -> tuple[Signal, ...]:
+def _signals(marked: list[Marked], text: str, lowered: str, listed: list[str]) -> tuple[Signal, ...]:
     found: dict[str, dict[str, None]] = {}
     for mark, _ in marked:
         if mark[0] == "signal":
             found.setdefault(mark[1], {})[mark[2]] = None
     signals: dict[str, Signal] = {}
-    for name, listed in found.items():
+    for name, spoken in found.items():
         kind, clause, weight = name.split(".")
-        total = int(weight) * len(listed)
+        total = int(weight) * len(spoken)
         if kind not in signals or signals[kind].weight < total:
-            signals[kind] = Signal(kind, clause, total, next(iter(listed)))
+            signals[kind] = Signal(kind, clause, total, next(iter(spoken)))
     if "http" in lowered or "www." in lowered:
         signals.setdefault("spam", Signal("spam", "link", 2, "http" if "http" in lowered else "www."))
     elif ("+" in lowered or " 0" in lowered) and (number := _NUMBER.search(lowered)):
         signals.setdefault("spam", Signal("spam", "contact", 1, number.group()))
+    if len(listed) >= FILLER_WORDS and len(set(listed)) * 2 <= len(listed):
+        signals.setdefault("spam", Signal("spam", "repeated", 2, listed[0]))
+    elif len(listed) < FILLER_WORDS and any(len(word) > 9 and len({*word}) == 1 for word in listed):
+        signals.setdefault("spam", Signal("spam", "repeated", 2, max(listed, key=len)))
     if not signals:
         return ()
     ranked = sorted(signals.values(), key=lambda signal: -signal.weight)

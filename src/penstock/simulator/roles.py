@@ -56,6 +56,7 @@ CLAUSE_WORDS = {
     "link": ("link", "url", "website", "off-site"),
     "contact": ("contact", "phone", "messenger", "off-platform"),
     "advertising": ("advert", "promotion", "promo", "commercial", "solicit"),
+    "repeated": ("repeat", "filler", "gibberish", "noise"),
     "insult": ("insult", "harass", "profan", "offens"),
     "threat": ("threat", "violence", "intimidat"),
     "hate": ("hate", "discriminat", "slur"),
@@ -186,7 +187,7 @@ def _sentiments(sentiment: str) -> tuple[str, ...]:
 def confidence(draw: Draw) -> int:
     """0 sure, 1 likely, 2 unsure: a few per cent of clean texts and more of the doubtful ones are not sure."""
     likely, unsure = UNSURE_PER_1000.get(draw.line, (10, 2))
-    if draw.profile.severity == 1:
+    if draw.profile.is_doubtful:
         likely, unsure = likely * DOUBTFUL_FACTOR, unsure * DOUBTFUL_FACTOR
     number = draw.pick(1000, 7)
     return 2 if number < unsure else 1 if number < unsure + likely else 0
@@ -231,7 +232,7 @@ def clauses(codes: Codes) -> Callable[[Draw], list[Any]] | None:
             among = by_kind[signal.kind]
             if among:
                 found[_nearest(among, signal.clause)] = None
-        return list(found)
+        return list(found) if found or not draw.profile.signals else [codes[0][0]]
 
     return choose
 
