@@ -56,10 +56,6 @@ class Catalogue:
             self._version = version
         return self._topics
 
-    def forget(self) -> None:
-        """Read all anew next time: what this one saw may have been rolled back."""
-        self._version = 0
-
     def topic(self, name: str) -> Topic:
         """The topic of that name, as of the last refresh."""
         found = self._topics.get(name)

@@ -178,6 +178,11 @@ class SqliteConsumer:
                 f"progress of {part.partition.topic}/{part.partition.number} would move back from {held.done.base} "
                 f"to {part.done.base}, or forget offsets done above: refused"
             )
+        if part.done.end > max(held.position, held.done.end):
+            raise LogError(
+                f"progress of {part.partition.topic}/{part.partition.number} would pass offset {held.position}, "
+                "which was not read yet: refused"
+            )
         text = part.done.encode(held.topic_id)
         if len(text) > self.max_metadata_bytes:
             raise RecordTooLarge(

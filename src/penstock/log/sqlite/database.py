@@ -94,8 +94,15 @@ class Database:
             self._thread.shutdown()
 
     def _read(self, act: Callable[[sqlite3.Connection], T]) -> T:
+        """All statements of an act see one state of the file: bounds and records belong together."""
         try:
-            return act(self._opened())
+            connection = self._opened()
+            connection.execute("BEGIN")
+            try:
+                return act(connection)
+            finally:
+                if connection.in_transaction:
+                    connection.execute("COMMIT")
         except sqlite3.Error as error:
             raise translated(error, self.path) from error
 

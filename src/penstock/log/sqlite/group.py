@@ -8,7 +8,6 @@ and epoch inside its own transaction, so a worker that was stopped and resumed w
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,12 +19,13 @@ from penstock.log.offset_map import OffsetMap
 from penstock.log.sqlite import records
 from penstock.log.sqlite.assignor import shares
 from penstock.log.sqlite.catalogue import Catalogue, Topic, offset_at
+from penstock.log.sqlite.liveness import Liveness
 from penstock.log.sqlite.losses import Loss, unread_loss
 from penstock.record import NewRecord, Partition
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from penstock.task import StartFrom
 
@@ -78,35 +78,6 @@ class Beat:
     has_share: bool = True
     """Whether there is a partition for this member at all."""
     groups_version: int = 0
-
-
-class Liveness:
-    """Judges neighbours by their heartbeat counters on this process's own monotonic clock.
-
-    Silence counts only while this process itself looks: one look adds two heartbeats of silence at most, so neither a
-    pause of ours nor a jump of any clock expires anybody.
-    """
-
-    def __init__(
-        self, session_timeout_seconds: float, heartbeat_seconds: float, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._session_timeout_seconds = session_timeout_seconds
-        self._longest_step_seconds = 2 * heartbeat_seconds
-        self._clock = clock
-        self._looked_at = clock()
-        self._silent: dict[str, tuple[int, float]] = {}
-
-    def dead(self, beats: Mapping[str, int]) -> list[str]:
-        """Members whose counter has stood still for the session time-out."""
-        now = self._clock()
-        step = min(now - self._looked_at, self._longest_step_seconds)
-        self._looked_at = now
-        seen: dict[str, tuple[int, float]] = {}
-        for member, beat in beats.items():
-            old_beat, silent_seconds = self._silent.get(member, (beat, -step))
-            seen[member] = (beat, silent_seconds + step if beat == old_beat else 0.0)
-        self._silent = seen
-        return [member for member, (_, silent) in seen.items() if silent >= self._session_timeout_seconds]
 
 
 def join(connection: sqlite3.Connection, catalogue: Catalogue, seat: Seat, now_ms: int) -> None:

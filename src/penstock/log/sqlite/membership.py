@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from penstock.errors import LogError, LogUnavailable
 from penstock.log.sqlite import group
+from penstock.log.sqlite.liveness import Liveness
 from penstock.log.sqlite.losses import stop_after
 
 if TYPE_CHECKING:
@@ -39,11 +40,12 @@ class Membership:
         self._consumer = consumer
         self._listener = listener
         self._options = shared.options
-        self._liveness = group.Liveness(self._options.session_timeout_seconds, self._options.heartbeat_seconds, clock)
+        self._liveness = Liveness(self._options.session_timeout_seconds, self._options.heartbeat_seconds, clock)
         self._serving: asyncio.Task[None] | None = None
         self._beating: asyncio.Task[None] | None = None
         self._is_leaving = False
         self._is_idle = False
+        self._is_cut_off = False
 
     @property
     def _seat(self) -> Seat:
@@ -111,8 +113,11 @@ class Membership:
                 group.beat, self._shared.write_catalogue, self._seat, self._liveness, held, now_ms, settles=not is_busy
             )
         except LogUnavailable as error:
-            logger.warning("heartbeat of %s failed, trying again: %s", self._seat.member, error)
+            if not self._is_cut_off:
+                logger.warning("heartbeat of %s failed, trying on: %s", self._seat.member, error)
+            self._is_cut_off = True
             return
+        self._is_cut_off = False
         consumer.groups_version = max(consumer.groups_version, seen.groups_version)
         if seen.is_expelled and not self._is_leaving:
             if seen.is_replaced:
