@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from penstock.claude.client import ClaudeOptions
 from penstock.engine.batcher import BatchLimits
 from penstock.engine.intake import IntakeLimits
-from penstock.engine.pipeline import PipelineOptions
 from penstock.engine.retry import RetryOptions
 from penstock.errors import SettingsError, UserError
 from penstock.flow.breaker import BreakerOptions
@@ -44,8 +43,6 @@ from penstock.settings_sources import (
 )
 
 MASK = "**********"
-DEFAULT_LIMITS = "default"
-"""The entry of `limits` that serves families without one of their own."""
 
 
 class SqliteAddress(NamedTuple):
@@ -114,9 +111,15 @@ class Settings(BaseSettings):
     sqlite: SqliteOptions = Field(default_factory=SqliteOptions, description="The embedded log.")
 
     @classmethod
-    def settings_customise_sources(cls, settings_cls: Any, init_settings: Any, **_others: Any) -> tuple[Any, ...]:
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
         """`load_settings` reads the other sources itself: it must know what came from where."""
-        del settings_cls
         return (init_settings,)
 
     @field_validator("log")
@@ -129,21 +132,6 @@ class Settings(BaseSettings):
     def log_address(self) -> SqliteAddress | KafkaAddress:
         """The log's choice and place."""
         return parse_log(self.log)
-
-    def pipeline_options(self) -> PipelineOptions:
-        """What a pipeline obeys."""
-        return PipelineOptions(
-            commit_interval_seconds=self.commit_interval_seconds,
-            drain_seconds=self.drain_seconds,
-            intake=self.intake,
-            batch=self.batch,
-            retry=self.retry,
-        )
-
-    def limits_of_families(self) -> tuple[LimitOptions, dict[str, LimitOptions]]:
-        """The limits of families without an entry of their own, and of those that have one."""
-        named = dict(self.limits)
-        return named.pop(DEFAULT_LIMITS, LimitOptions()), named
 
     def kafka_properties(self) -> dict[str, bool | int | float | str]:
         """The properties for librdkafka, secrets included: never print it."""
@@ -167,10 +155,14 @@ class LoadedSettings:
     settings: Settings
     origins: Mapping[Keys, str] = field(default_factory=dict)
 
+    def origin(self, *path: str) -> str:
+        """Who says so."""
+        return self.origins.get(path, "default")
+
     def entries(self) -> list[Setting]:
         """Every setting, sorted as declared, secrets masked."""
         return [
-            Setting(".".join(path), _masked(path, value), self.origins.get(path, "default"), env_name(path))
+            Setting(".".join(path), _masked(path, value), self.origin(*path), env_name(path))
             for path, value in leaves(self.settings)
         ]
 

@@ -5,6 +5,6 @@ terminal → [cli] → wiring → …
 
 from __future__ import annotations
 
-from penstock.cli.app import app, main
+from penstock.cli.commands import app, main
 
 __all__ = ["app", "main"]

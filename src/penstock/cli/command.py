@@ -5,6 +5,7 @@ terminal → [command] → settings, log → what the command does
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import sys
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from penstock.cli.failures import hush_stdout, settle
+from penstock.errors import SettingsError
 
 if TYPE_CHECKING:
     from penstock.log.base import EventLog
@@ -53,10 +55,17 @@ class Invocation:
         return self.loaded.settings
 
     @asynccontextmanager
-    async def log(self) -> AsyncIterator[EventLog]:
-        """The log of these settings, closed at the end."""
+    async def log(self, *, makes_file: bool = False) -> AsyncIterator[EventLog]:
+        """The log of these settings, closed at the end. Looking at an embedded log must not make one."""
+        from penstock.settings import SqliteAddress
         from penstock.wiring import open_log
 
+        address = self.settings.log_address
+        if not makes_file and isinstance(address, SqliteAddress) and not address.path.exists():
+            raise SettingsError(
+                f"there is no log {address.path} (setting log, {self.loaded.origin('log')}): "
+                "make topics first, as with `penstock topics create --task MODULE:TASK`"
+            )
         log = open_log(self.settings)
         try:
             yield log
@@ -73,11 +82,10 @@ def run_async(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run it on the fastest event loop there is."""
     import asyncio
 
-    try:
-        from uvloop import new_event_loop
-    except ImportError:
-        new_event_loop = asyncio.new_event_loop
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+    factory: Callable[[], asyncio.AbstractEventLoop] | None = None
+    with contextlib.suppress(ImportError):  # there is none on Windows
+        from uvloop import new_event_loop as factory
+    with asyncio.Runner(loop_factory=factory) as runner:
         return runner.run(coroutine)
 
 

@@ -5,6 +5,7 @@ terminal → [demo] → penstock.demo
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -40,10 +41,11 @@ def demo(
     """Show the whole system at work: embedded log, offline Claude, two tasks, nothing to set up."""
     if ceiling_usd is not None and ceiling_usd <= 0:
         raise SettingsError(f"--ceiling-usd {ceiling_usd}: dollars, more than 0")
-    from penstock.demo import DemoOptions, run
+    from penstock.demo.options import DemoOptions
 
-    run_async(
-        run(
+    system = import_module("penstock.demo")  # it brings the picture and the processes: nothing for --help
+    code: int = run_async(
+        system.run(
             DemoOptions(
                 settings=invocation.settings,
                 input_file=input_file,
@@ -59,3 +61,4 @@ def demo(
             )
         )
     )
+    raise typer.Exit(code)

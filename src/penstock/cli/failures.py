@@ -32,33 +32,28 @@ class CheckFailed(PenstockError):
     """The command did its work, and what it checked is not as it should be."""
 
 
+_CODES: tuple[tuple[type[BaseException], int], ...] = ((CheckFailed, CHECK_FAILED), (UserError, USAGE))
+
+
 def settle(error: BaseException) -> int:
     """Say what happened and return the exit code."""
-    match error:
-        case KeyboardInterrupt():
-            tell("interrupted")
-            return INTERRUPTED
-        case BrokenPipeError():
-            hush_stdout()
-            return OK
-        case CheckFailed():
-            complain(str(error))
-            return CHECK_FAILED
-        case UserError():
-            complain(str(error))
-            return USAGE
-        case PenstockError():
-            complain(str(error))
-            return FAILED
-        case OSError():
-            complain(explain_os_error(error))
-            return FAILED
-        case BaseExceptionGroup():
-            return max(settle(inner) for inner in error.exceptions)
-    complain(
+    if isinstance(error, BaseExceptionGroup):
+        return max(settle(inner) for inner in error.exceptions)
+    if isinstance(error, KeyboardInterrupt):
+        tell("interrupted")
+        return INTERRUPTED
+    complain(_text_of(error))
+    return next((code for kind, code in _CODES if isinstance(error, kind)), FAILED)
+
+
+def _text_of(error: BaseException) -> str:
+    if isinstance(error, PenstockError):
+        return str(error)
+    if isinstance(error, OSError):
+        return explain_os_error(error)
+    return (
         f"{type(error).__name__}: {error}\nThis was not foreseen. Run it again with --debug and report what it prints."
     )
-    return FAILED
 
 
 def explain_os_error(error: OSError) -> str:

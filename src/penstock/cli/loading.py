@@ -24,9 +24,13 @@ if TYPE_CHECKING:
 _DECLARATION = re.compile(r"^(\w+)\s*(?::[^=\n]+)?=\s*Task\(", re.MULTILINE)
 
 
-def load_tasks(references: Sequence[str], directory: Path | None = None) -> list[Task[Any, Any]]:
+def load_tasks(
+    references: Sequence[str], directory: Path | None = None, *, policy: Path | None = None
+) -> list[Task[Any, Any]]:
     """One task per reference; two of one name would share a group, and that is never meant."""
     tasks = [load_task(reference, directory) for reference in references]
+    if policy is not None:
+        tasks = _under_policy(references, tasks, policy, directory or Path.cwd())
     names = [task.name for task in tasks]
     for name in names:
         if names.count(name) > 1:
@@ -40,8 +44,27 @@ def load_task(reference: str, directory: Path | None = None) -> Task[Any, Any]:
     source, attribute = split_reference(reference)
     if not source:
         raise SettingsError(f"{reference!r} names no task: write MODULE:TASK{_known(where)}")
-    module = _from_file(Path(source), where) if _is_path(source) else _from_name(source, where)
-    return _task_of(module, source, attribute)
+    return _task_of(_module(source, where), source, attribute)
+
+
+def _under_policy(
+    references: Sequence[str], tasks: Sequence[Task[Any, Any]], policy: Path, where: Path
+) -> list[Task[Any, Any]]:
+    """A module that offers `load_policy(path)` and `<task>_under(policy)` lets its task be made under another policy."""
+    made: list[Task[Any, Any]] = []
+    for reference, task in zip(references, tasks, strict=True):
+        source, _ = split_reference(reference)
+        module = _module(source, where)
+        name = next(name for name, found in tasks_in(module).items() if found is task)
+        make, load = getattr(module, f"{name}_under", None), getattr(module, "load_policy", None)
+        made.append(make(load(policy)) if make and load else task)
+    if all(new is old for new, old in zip(made, tasks, strict=True)):
+        raise SettingsError(f"policy: none of {', '.join(references)} can be made under a policy file ({policy})")
+    return made
+
+
+def _module(source: str, where: Path) -> ModuleType:
+    return _from_file(Path(source), where) if _is_path(source) else _from_name(source, where)
 
 
 def split_reference(reference: str) -> tuple[str, str]:

@@ -83,7 +83,7 @@ def from_words(words: str, model: type[BaseModel]) -> OneEvent:
         raise SettingsError(
             f"{model.__name__} needs more than words: give one event as JSON, for example\n  {json.dumps(_example(fields))}"
         )
-    event = {name: "try-1" for name in others} | {target: words}
+    event = dict.fromkeys(others, "try-1") | {target: words}
     return OneEvent(json.dumps(event, ensure_ascii=False).encode())
 
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -93,7 +93,7 @@ class LineReader:
         self._headers = headers
         self._is_raw = is_raw
 
-    def records(self, lines: IO[bytes]) -> Iterator[tuple[int, NewRecord]]:
+    def records(self, lines: io.BufferedIOBase) -> Iterator[tuple[int, NewRecord]]:
         """Line number and record of every good line."""
         from penstock.record import NewRecord
 
@@ -129,15 +129,15 @@ class LineReader:
 
 
 @contextmanager
-def opened(file: str) -> Iterator[IO[bytes]]:
+def opened(file: str) -> Iterator[io.BufferedIOBase]:
     """The lines of a file or of stdin, unpacked where they are packed (told by the first bytes, not by the name)."""
     if file == "-" and sys.stdin.isatty():
         raise SettingsError("- reads stdin, and nothing is piped into it")
     try:
         source = sys.stdin.buffer if file == "-" else Path(file).open("rb")  # noqa: SIM115 - closed below
+        buffered = io.BufferedReader(source)  # type: ignore[type-var]  # anything that can be read
     except OSError as error:
         raise SettingsError(f"{file} cannot be read: {error.strerror}") from error
-    buffered = source if isinstance(source, io.BufferedReader) else io.BufferedReader(source)  # type: ignore[arg-type]
     is_packed = buffered.peek(2)[:2] == b"\x1f\x8b"
     try:
         yield gzip.GzipFile(fileobj=buffered) if is_packed else buffered

@@ -19,12 +19,13 @@ from penstock.cli.command import Invocation, command, run_async
 from penstock.cli.completion import complete_topics
 from penstock.cli.console import emit, out, tell
 from penstock.errors import SettingsError
+from penstock.record import Partition
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from penstock.log.base import EventLog
-    from penstock.record import Partition, Record
+    from penstock.log.base import Bounds, EventLog
+    from penstock.record import Record
 
 PAGE_RECORDS = 500
 NOTICE_SECONDS = 0.2
@@ -85,62 +86,69 @@ async def _tail(invocation: Invocation, selection: Selection, *, as_json: bool) 
 
 
 async def _records(log: EventLog, selection: Selection) -> AsyncIterator[Record]:
-    bounds = await log.bounds(selection.topic)
-    if selection.partition is not None:
-        bounds = {p: kept for p, kept in bounds.items() if p.number == selection.partition}
-        if not bounds:
-            raise SettingsError(f"{selection.topic} has no partition {selection.partition}")
+    bounds = await _bounds(log, selection)
     ends = {partition: kept.high for partition, kept in bounds.items()}
     if selection.start == "earliest":
         at = {partition: kept.low for partition, kept in bounds.items()}
-        while True:
-            page, at, ends = await _page(log, at, ends)
-            if not page:
-                break
-            for record in page:
-                yield record
-    elif selection.start != "latest":
-        count = int(selection.start)
-        spans = {p: (max(kept.low, kept.high - count), kept.high) for p, kept in bounds.items()}
-        found = [r for p, span in spans.items() for r in await _span(log, p, *span)]
-        for record in _by_time(found)[-count:] if count else []:
+        async for record in _until(log, at, ends):
             yield record
-    while selection.follows:
-        page, ends, _ = await _page(log, ends, None)
+    elif selection.start != "latest":
+        for record in await _last(log, bounds, int(selection.start)):
+            yield record
+    if selection.follows:
+        async for record in _coming(log, ends):
+            yield record
+
+
+async def _bounds(log: EventLog, selection: Selection) -> dict[Partition, Bounds]:
+    bounds = await log.bounds(selection.topic)
+    if selection.partition is None:
+        return bounds
+    chosen = {p: kept for p, kept in bounds.items() if p.number == selection.partition}
+    if not chosen:
+        raise SettingsError(f"{selection.topic} has no partition {selection.partition}: it has 0 to {len(bounds) - 1}")
+    return chosen
+
+
+async def _until(log: EventLog, at: dict[Partition, int], ends: dict[Partition, int]) -> AsyncIterator[Record]:
+    """From `at` to `ends`, a page of every partition at a time."""
+    while at := {partition: offset for partition, offset in at.items() if offset < ends[partition]}:
+        page, going = await _page(log, at)
+        for record in page:
+            if record.offset < ends[Partition(record.topic, record.partition)]:
+                yield record
+        # Where nothing came the rest of the partition is a gap.
+        at = {partition: going.get(partition, ends[partition]) for partition in at}
+
+
+async def _coming(log: EventLog, at: dict[Partition, int]) -> AsyncIterator[Record]:
+    while True:
+        page, going = await _page(log, at)
+        at = {**at, **going}
         for record in page:
             yield record
         if not page:
             await asyncio.sleep(NOTICE_SECONDS)
 
 
-async def _page(
-    log: EventLog, at: dict[Partition, int], ends: dict[Partition, int] | None
-) -> tuple[list[Record], dict[Partition, int], dict[Partition, int]]:
-    """One page of every partition, by time, and where to go on; up to `ends` where given."""
+async def _last(log: EventLog, bounds: dict[Partition, Bounds], count: int) -> list[Record]:
+    """The last records of all partitions together."""
+    starts = {partition: max(kept.low, kept.high - count) for partition, kept in bounds.items()}
+    ends = {partition: kept.high for partition, kept in bounds.items()}
+    found = [record async for record in _until(log, starts, ends)]
+    return _by_time(found)[-count:] if count else []
+
+
+async def _page(log: EventLog, at: dict[Partition, int]) -> tuple[list[Record], dict[Partition, int]]:
+    """One page of every partition, by time; and where to go on, for partitions that had any."""
     page: list[Record] = []
-    going = dict(at)
+    going: dict[Partition, int] = {}
     for partition, offset in at.items():
-        if ends is not None and offset >= ends[partition]:
-            continue
         records = await log.read(partition, offset, PAGE_RECORDS)
-        kept = [r for r in records if ends is None or r.offset < ends[partition]]
-        page += kept
+        page += records
         if records:
             going[partition] = records[-1].offset + 1
-        elif ends is not None:
-            going[partition] = ends[partition]
-    return _by_time(page), going, ends or {}
-
-
-async def _span(log: EventLog, partition: Partition, start: int, end: int) -> list[Record]:
-    found: list[Record] = []
-    while start < end:
-        records = await log.read(partition, start, min(PAGE_RECORDS, end - start))
-        if not records:
-            break
-        found += [record for record in records if record.offset < end]
-        start = records[-1].offset + 1
-    return found
+    return _by_time(page), going
 
 
 def _by_time(records: list[Record]) -> list[Record]:

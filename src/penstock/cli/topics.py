@@ -6,7 +6,7 @@ terminal → [topics] → log
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,7 +17,6 @@ from penstock.errors import SettingsError
 
 if TYPE_CHECKING:
     from penstock.log.base import TopicInfo, TopicSpec
-    from penstock.task import Task
 
 app = typer.Typer(help="Make and list topics.", no_args_is_help=True)
 
@@ -41,7 +40,8 @@ def create(
     ] = None,
     partitions: Annotated[int, typer.Option(help="How many workers may share a topic at most.", min=1)] = 12,
     retention_days: Annotated[
-        float, typer.Option("--retention-days", help="How long records are kept; 0 for ever.", min=0)
+        float,
+        typer.Option("--retention-days", help="How long records of the named topics are kept; 0 for ever.", min=0),
     ] = 7,
     is_compacted: Annotated[bool, typer.Option("--compacted", help="Keep the last record of each key only.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per topic.")] = False,
@@ -50,10 +50,12 @@ def create(
     specs = _named_specs(names or [], partitions, retention_days, is_compacted=is_compacted)
     if tasks:
         from penstock.cli.loading import load_tasks
+        from penstock.wiring import topic_specs
 
-        specs += task_specs(load_tasks(tasks), partitions, retention_days)
+        specs += [spec for task in load_tasks(tasks) for spec in topic_specs(task, partitions)]
     if not specs:
         raise SettingsError("which topics? name them, or give --task MODULE:TASK for all that a task needs")
+    specs = list({spec.name: spec for spec in specs}.values())
     made = run_async(_create(invocation, specs))
     for spec in specs:
         if as_json:
@@ -63,7 +65,7 @@ def create(
 
 
 async def _create(invocation: Invocation, specs: list[TopicSpec]) -> list[str]:
-    async with invocation.log() as log:
+    async with invocation.log(makes_file=True) as log:
         return await log.create_topics(specs)
 
 
@@ -74,16 +76,6 @@ def _named_specs(
 
     kept = retention_ms(retention_days)
     return [TopicSpec(name, partitions, None if is_compacted else kept, is_compacted) for name in dict.fromkeys(names)]
-
-
-def task_specs(tasks: Iterable[Task[Any, Any]], partitions: int, retention_days: float) -> list[TopicSpec]:
-    """What a task reads, writes, buries in and hands over to, and the state topic that all tasks share."""
-    from penstock.log.base import TopicSpec
-    from penstock.log.state import STATE_TOPIC
-
-    names = [name for task in tasks for name in (task.reads, task.writes, task.dead_letters, task.retry_topic)]
-    specs = _named_specs(names, partitions, retention_days, is_compacted=False)
-    return [*specs, TopicSpec(STATE_TOPIC, partitions, retention_ms=None, is_compacted=True)]
 
 
 def retention_ms(days: float) -> int | None:

@@ -1,0 +1,58 @@
+"""The list of commands.
+
+terminal → [commands] → one command
+"""
+
+from __future__ import annotations
+
+import typer
+
+from penstock.cli import config, topics
+from penstock.cli.command import finish
+from penstock.cli.demo import demo
+from penstock.cli.init import init
+from penstock.cli.produce import produce
+from penstock.cli.run import run
+from penstock.cli.simulate import simulate
+from penstock.cli.status import status
+from penstock.cli.tail import tail
+from penstock.cli.try_one import try_one
+from penstock.cli.version import print_version, version
+
+app = typer.Typer(
+    name="penstock",
+    help="Run a Claude task over every event of a topic: in real time, inside limits and a budget, "
+    "nothing lost, nothing paid twice.",
+    epilog="Exit codes: 0 done · 1 failed · 2 wrong usage or settings · 3 a check failed · 130 interrupted.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+START, WORK, LOOK = "Start here", "Work", "Look"
+
+app.command("demo", rich_help_panel=START)(demo)
+app.command("init", rich_help_panel=START)(init)
+app.command("try", rich_help_panel=START)(try_one)
+app.command("run", rich_help_panel=WORK)(run)
+app.command("produce", rich_help_panel=WORK)(produce)
+app.add_typer(topics.app, name="topics", rich_help_panel=WORK)
+app.command("simulate", rich_help_panel=WORK)(simulate)
+app.command("status", rich_help_panel=LOOK)(status)
+app.command("tail", rich_help_panel=LOOK)(tail)
+app.add_typer(config.app, name="config", rich_help_panel=LOOK)
+app.command("version", rich_help_panel=LOOK)(version)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    *, shows_version: bool = typer.Option(False, "--version", help="Print the version and end.", is_eager=True)
+) -> None:
+    if shows_version:
+        finish(print_version, is_debug=False)
+        raise typer.Exit
+
+
+def main() -> None:
+    """The console script."""
+    app(prog_name="penstock")

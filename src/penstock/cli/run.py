@@ -1,0 +1,136 @@
+"""`penstock run`: a worker in the foreground.
+
+terminal → [run] → wiring → worker
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from penstock.cli.command import Invocation, command, run_async
+from penstock.cli.completion import complete_tasks
+from penstock.cli.console import tell
+
+if TYPE_CHECKING:
+    from penstock.log.base import EventLog
+    from penstock.settings import Settings
+    from penstock.task import Task
+    from penstock.worker import Worker
+
+IDLE_LOOK_SECONDS = 0.3
+
+
+@command
+def run(
+    invocation: Invocation,
+    references: Annotated[
+        list[str],
+        typer.Argument(metavar="MODULE:TASK...", help="module:name, file.py:name.", autocompletion=complete_tasks),
+    ],
+    *,
+    says_yes: Annotated[bool, typer.Option("--yes", "-y", help="Answer a long backlog without asking.")] = False,
+    is_simulated: Annotated[
+        bool, typer.Option("--simulated", help="Made-up answers of the offline simulator: no key, no cost.")
+    ] = False,
+    until_idle: Annotated[bool, typer.Option("--until-idle", help="Stop when no event waits any more.")] = False,
+) -> None:
+    """Answer the events of these tasks' topics until Ctrl-C or SIGTERM. Start as many as the topics have partitions."""
+    from penstock.cli.answering import answering, need_credentials
+    from penstock.cli.loading import load_tasks
+
+    settings = invocation.settings
+    tasks = load_tasks(references, policy=settings.policy)
+    if not is_simulated and any(isinstance(step.tier, str) for task in tasks for step in task.route.steps):
+        need_credentials(settings)
+    _start_logging(is_quiet=invocation.is_quiet)
+    run_async(_check(invocation, tasks, says_yes=says_yes or is_simulated))
+    with answering(settings, is_simulated=is_simulated) as answers:
+        if answers.is_simulated and not invocation.is_quiet:
+            tell("SIMULATED: an offline stand-in answers; results are marked simulated")
+        run_async(_work(invocation, answers.settings, tasks, until_idle=until_idle))
+
+
+def _start_logging(*, is_quiet: bool) -> None:
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.WARNING if is_quiet else logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        datefmt="%H:%M:%S",
+    )
+    # One line per call would be most of what a worker says.
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
+
+
+async def _check(invocation: Invocation, tasks: Sequence[Task[Any, Any]], *, says_yes: bool) -> None:
+    """Everything that can be known to go wrong is told before the first call."""
+    from penstock.cli.backlog import need_yes, plans_of
+    from penstock.wiring import prepare_topics
+
+    async with invocation.log() as log:
+        await prepare_topics(invocation.settings, tasks, log)
+        need_yes(
+            await plans_of(invocation.settings, tasks, log), invocation.settings.spend.ceiling_usd, says_yes=says_yes
+        )
+
+
+async def _work(
+    invocation: Invocation, settings: Settings, tasks: Sequence[Task[Any, Any]], *, until_idle: bool
+) -> None:
+    from penstock.wiring import build_worker, open_log
+
+    worker = build_worker(settings, tasks, open_log(settings))
+    if not invocation.is_quiet:
+        topics = ", ".join(f"{task.name} ({task.reads} → {task.writes})" for task in tasks)
+        tell(f"running {topics} on {settings.log}; Ctrl-C finishes what is in flight and stops")
+    if until_idle:
+        await _until_idle(invocation, tasks, worker)
+    else:
+        await worker.run()
+    if not invocation.is_quiet:
+        _tell_what_was_done(worker)
+
+
+async def _until_idle(invocation: Invocation, tasks: Sequence[Task[Any, Any]], worker: Worker) -> None:
+    watch = asyncio.create_task(_idle(invocation, tasks))
+    watch.add_done_callback(lambda _: worker.stop())
+    try:
+        await worker.run()
+    finally:
+        watch.cancel()
+        (ended,) = await asyncio.gather(watch, return_exceptions=True)
+    if isinstance(ended, Exception):
+        raise ended
+
+
+async def _idle(invocation: Invocation, tasks: Sequence[Task[Any, Any]]) -> None:
+    """Looks at the log, not at the worker: what is not committed is not done."""
+    async with invocation.log() as log:
+        while await waiting(log, tasks):  # noqa: ASYNC110 - other processes work on it too
+            await asyncio.sleep(IDLE_LOOK_SECONDS)
+
+
+async def waiting(log: EventLog, tasks: Sequence[Task[Any, Any]]) -> int:
+    """Events that the tasks' groups have not resolved; a partition that no group has touched yet counts as one."""
+    count = 0
+    for task in tasks:
+        for topic in task.topics:
+            done = await log.committed(task.group, topic)
+            for partition, kept in (await log.bounds(topic)).items():
+                known = done.get(partition)
+                count += max(0, kept.high - known.base - known.count_above()) if known else 1
+    return count
+
+
+def _tell_what_was_done(worker: Worker) -> None:
+    for pipeline in worker.pipelines:
+        counts = pipeline.counts
+        tell(
+            f"{pipeline.task.name}: {counts.results:,} results, {counts.dead_letters:,} dead letters, "
+            f"{counts.skipped:,} skipped, {counts.calls:,} calls, ${counts.nanousd / 1e9:,.4f}"
+        )
