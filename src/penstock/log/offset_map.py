@@ -99,6 +99,12 @@ class OffsetMap(NamedTuple):
         return cls(base, bits) if is_ours else cls(base)
 
 
+def topic_id_of(text: str) -> str:
+    """The id of the topic that an encoded map was written for; empty where there is none."""
+    version, _, rest = text.partition(";")
+    return rest.partition(";")[0] if version == VERSION else ""
+
+
 def longest_encoded(span: int) -> int:
     """No map whose offsets lie within `span` above its base is longer as text (topic id of up to 36 characters)."""
     head = len(VERSION) + 36 + 20 + 3 + 1

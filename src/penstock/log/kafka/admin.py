@@ -1,0 +1,263 @@
+"""Questions to the cluster about topics and groups, and the making of topics. Every call blocks: never on the event loop.
+
+log, consumer, committer → [admin] → Kafka
+"""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from confluent_kafka import (
+    ConsumerGroupTopicPartitions,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import ConfigResource, NewTopic, OffsetSpec  # type: ignore[attr-defined]
+
+from penstock.errors import LogUnavailable, SettingsError, TopicMissing
+from penstock.log.base import Bounds, GroupMember, TopicInfo, TopicSpec
+from penstock.log.kafka.connection import Connection, logger
+from penstock.log.kafka.faults import FORBIDDEN, MISSING, meaning, missing
+from penstock.record import Partition
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+SPEC: Any = OffsetSpec
+UNSTABLE_WAIT_SECONDS = 0.02
+
+
+class Committed(NamedTuple):
+    """What a group has committed for a partition: the next offset to read and the text beside it."""
+
+    offset: int
+    metadata: str
+
+
+class Admin:
+    """One admin client, made when first needed."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._client: Any = None
+        self._known_topics: set[str] = set()
+
+    def check_connection(self) -> None:
+        """Raises within seconds, naming the address, where no broker answers."""
+        if self._client is not None:
+            return
+        client = self._connection.admin()
+        try:
+            client.list_topics(timeout=self._connection.options.connect_timeout_seconds)
+        except KafkaException as error:
+            cause = self._connection.last_error or self._connection.redacted(error.args[0].str())
+            raise SettingsError(f"no Kafka broker answers at {self._connection.bootstrap_servers}: {cause}") from None
+        self._client = client
+
+    def topics(self) -> dict[str, TopicInfo]:
+        """All topics but Kafka's own."""
+        names = [name for name in self._all_names() if not name.startswith("__")]
+        found = self.topic_infos(names)
+        compacted = self._compacted(list(found))
+        return {name: replace(topic, is_compacted=name in compacted) for name, topic in found.items()}
+
+    def topic_infos(self, names: Sequence[str]) -> dict[str, TopicInfo]:
+        """Id and number of partitions of those that exist (whether they are compacted is not asked)."""
+        if not names:
+            return {}
+        found = {}
+        for name, future in self._asked("describe_topics", TopicCollection(list(names))).items():
+            try:
+                described = self._result(future, f"describing topic {name!r}")
+            except TopicMissing:
+                continue
+            found[name] = TopicInfo(name, str(described.topic_id), len(described.partitions))
+        self._known_topics.update(found)
+        return found
+
+    def require_topics(self, names: Iterable[str]) -> None:
+        """Raises `TopicMissing`: a broker would make a topic with settings that nobody chose."""
+        unknown = set(names) - self._known_topics
+        if not unknown:
+            return
+        if absent := unknown - set(self.topic_infos(sorted(unknown))):
+            raise missing(absent)
+
+    def create_topics(self, specs: Sequence[TopicSpec]) -> list[str]:
+        """Make what is missing, and wait until the cluster knows it."""
+        existing = self.topic_infos([spec.name for spec in specs])
+        wanted = [spec for spec in specs if spec.name not in existing]
+        if not wanted:
+            return []
+        made = []
+        for name, future in self._asked("create_topics", [self._new_topic(spec) for spec in wanted]).items():
+            try:
+                self._result(future, f"making topic {name!r}", passing=frozenset({KafkaError.TOPIC_ALREADY_EXISTS}))
+            except KafkaException:  # a neighbour was faster
+                continue
+            made.append(name)
+        self._wait_until_known(made)
+        return made
+
+    def bounds(self, topic: str) -> dict[Partition, Bounds]:
+        """First and next offset of each partition."""
+        partitions = self.partitions(topic)
+        lows, highs = self.lows(partitions), self.highs(partitions)
+        return {p: Bounds(lows[p], highs[p]) for p in partitions}
+
+    def partitions(self, topic: str) -> list[Partition]:
+        """Every partition of a topic. Raises `TopicMissing`."""
+        infos = self.topic_infos([topic])
+        if topic not in infos:
+            raise missing([topic])
+        return [Partition(topic, number) for number in range(infos[topic].partitions)]
+
+    def lows(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+        """The first offset that is kept."""
+        return self._offsets(partitions, SPEC.earliest(), IsolationLevel.READ_UNCOMMITTED)
+
+    def highs(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+        """The offset that the next record gets."""
+        return self._offsets(partitions, SPEC.latest(), IsolationLevel.READ_UNCOMMITTED)
+
+    def ends(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+        """How far readers of committed data get: up to the first open transaction."""
+        return self._offsets(partitions, SPEC.latest(), IsolationLevel.READ_COMMITTED)
+
+    def at(self, partitions: Iterable[Partition], timestamp_ms: int) -> dict[Partition, int]:
+        """The first offset whose record is not older; the next offset where there is none."""
+        partitions = list(partitions)
+        found = self._offsets(partitions, SPEC.for_timestamp(timestamp_ms), IsolationLevel.READ_UNCOMMITTED)
+        beyond = self.highs(p for p in partitions if found[p] < 0)
+        return found | beyond
+
+    def committed(self, group: str, partitions: Sequence[Partition], wait_seconds: float) -> dict[Partition, Committed]:
+        """What a group has committed, once no transaction is open on it; partitions without offsets are left out."""
+        if not partitions:
+            return {}
+        end = time.monotonic() + wait_seconds
+        while True:
+            found = self._committed_now(group, partitions)
+            if found is not None:
+                return found
+            if time.monotonic() > end:
+                raise LogUnavailable(
+                    f"progress of group {group!r}: a transaction on it stays open longer than {wait_seconds:g} s"
+                )
+            time.sleep(UNSTABLE_WAIT_SECONDS)
+
+    def groups(self) -> dict[str, list[GroupMember]]:
+        """All groups and their members."""
+        listing = self._result(self._asked("list_consumer_groups"), "listing groups")
+        names = [group.group_id for group in listing.valid]
+        if not names:
+            return {}
+        found = {}
+        for name, future in self._asked("describe_consumer_groups", names).items():
+            members = self._result(future, f"describing group {name!r}").members
+            found[name] = [GroupMember(member.member_id, _assigned(member)) for member in members]
+        return found
+
+    def broker_has_consumer_protocol(self) -> bool:
+        """Whether the brokers coordinate groups themselves (`group.protocol=consumer`)."""
+        try:
+            node = self._result(self._asked("describe_cluster"), "describing the cluster").nodes[0]
+            resource = ConfigResource(ConfigResource.Type.BROKER, str(node.id))
+            future = next(iter(self._asked("describe_configs", [resource]).values()))
+            entry = self._result(future, "reading the broker's settings").get("group.coordinator.rebalance.protocols")
+        except SettingsError as error:
+            logger.info("group protocol: classic, because the broker's settings can't be read (%s)", error)
+            return False
+        return entry is not None and "consumer" in (entry.value or "")
+
+    def _offsets(self, partitions: Iterable[Partition], spec: Any, level: IsolationLevel) -> dict[Partition, int]:
+        request = {TopicPartition(p.topic, p.number): spec for p in partitions}
+        if not request:
+            return {}
+        answers = self._asked("list_offsets", request, isolation_level=level)
+        return {
+            Partition(tp.topic, tp.partition): self._result(future, f"offsets of {tp.topic}/{tp.partition}").offset
+            for tp, future in answers.items()
+        }
+
+    def _committed_now(self, group: str, partitions: Sequence[Partition]) -> dict[Partition, Committed] | None:
+        asked = ConsumerGroupTopicPartitions(group, [TopicPartition(p.topic, p.number) for p in partitions])
+        future = next(iter(self._asked("list_consumer_group_offsets", [asked], require_stable=True).values()))
+        found = {}
+        for tp in self._result(future, f"progress of group {group!r}").topic_partitions:
+            if tp.error is not None and tp.error.code() == KafkaError.UNSTABLE_OFFSET_COMMIT:
+                return None
+            if tp.error is not None:
+                raise meaning(tp.error, f"progress of group {group!r} in {tp.topic}/{tp.partition}", self._connection)
+            if tp.offset >= 0:
+                found[Partition(tp.topic, tp.partition)] = Committed(tp.offset, tp.metadata or "")
+        return found
+
+    def _all_names(self) -> list[str]:
+        self.check_connection()
+        try:
+            return sorted(self._client.list_topics(timeout=self._connection.options.request_timeout_seconds).topics)
+        except KafkaException as error:
+            raise meaning(error.args[0], "listing topics", self._connection) from error
+
+    def _compacted(self, names: Sequence[str]) -> set[str]:
+        if not names:
+            return set()
+        resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in names]
+        found = set()
+        for resource, future in self._asked("describe_configs", resources).items():
+            try:
+                settings = self._result(
+                    future, f"settings of topic {resource.name!r}", passing=frozenset(FORBIDDEN | MISSING)
+                )
+            except KafkaException as error:
+                logger.info("settings of topic %s can't be read: %s", resource.name, error)
+                continue
+            if "compact" in settings["cleanup.policy"].value:
+                found.add(resource.name)
+        return found
+
+    def _new_topic(self, spec: TopicSpec) -> Any:
+        settings = {
+            "cleanup.policy": "compact" if spec.is_compacted else "delete",
+            "retention.ms": str(-1 if spec.retention_ms is None else spec.retention_ms),
+            **spec.settings,
+        }
+        return NewTopic(spec.name, spec.partitions, self._connection.options.replication_factor, config=settings)
+
+    def _wait_until_known(self, names: Sequence[str]) -> None:
+        end = time.monotonic() + self._connection.options.request_timeout_seconds
+        while len(self.topic_infos(names)) < len(names):
+            if time.monotonic() > end:
+                raise LogUnavailable(f"topics {', '.join(names)} were made, but the cluster does not know them yet")
+            time.sleep(0.05)
+
+    def _asked(self, verb: str, *arguments: Any, **settings: Any) -> Any:
+        """The futures of one request; the connection is checked first, so that a wrong address is told as such."""
+        self.check_connection()
+        call: Callable[..., Any] = getattr(self._client, verb)
+        try:
+            return call(*arguments, request_timeout=self._connection.options.request_timeout_seconds, **settings)
+        except KafkaException as error:
+            raise meaning(error.args[0], verb.replace("_", " "), self._connection) from error
+
+    def _result(self, future: Any, doing: str, *, passing: frozenset[int] = frozenset()) -> Any:
+        try:
+            return future.result(self._connection.options.request_timeout_seconds + 5)
+        except KafkaException as error:
+            if error.args[0].code() in passing:
+                raise
+            raise meaning(error.args[0], doing, self._connection) from error
+        except FutureTimeoutError as error:
+            raise LogUnavailable(f"{doing}: no answer from {self._connection.bootstrap_servers}") from error
+
+
+def _assigned(member: Any) -> tuple[Partition, ...]:
+    assignment = member.assignment
+    return tuple(sorted(Partition(tp.topic, tp.partition) for tp in assignment.topic_partitions)) if assignment else ()

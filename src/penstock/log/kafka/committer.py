@@ -1,0 +1,245 @@
+"""Writes results and progress in one Kafka transaction, on its own thread; finds out what became of a commit that broke off.
+
+checkpoint → [committer] → Kafka
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from confluent_kafka import KafkaError, KafkaException
+
+from penstock.errors import LogError, LogUnavailable, PartitionsLost, PenstockError
+from penstock.log.kafka import faults
+from penstock.log.kafka.act import Act, check_sizes, composed
+from penstock.log.kafka.appender import settings_of
+from penstock.log.kafka.connection import Connection, logger
+from penstock.record import NewRecord, Partition, Position
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from penstock.log.base import Progress
+    from penstock.log.kafka.admin import Admin
+    from penstock.log.kafka.ownership import Ownership
+    from penstock.log.kafka.reader import Reader
+
+RETRY_WAIT_SECONDS = 0.05
+STABLE_SLACK_SECONDS = 20.0
+"""Beyond the transaction's time-out: the coordinator looks for transactions to abort every ten seconds."""
+
+
+class Committer:
+    """One transactional producer. Every method but `stop` runs on the committer's thread."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        admin: Admin,
+        reader: Reader,
+        ownership: Ownership,
+        *,
+        group: str,
+        transactional_id: str,
+        on_fenced: Callable[[str], None],
+    ) -> None:
+        self._connection, self._admin, self._reader, self._ownership = connection, admin, reader, ownership
+        self._group, self._transactional_id, self._on_fenced = group, transactional_id, on_fenced
+        self._options = connection.options
+        self._producer: Any = None
+        self._report = _Report()
+        self._is_stopping = False
+
+    def start(self) -> None:
+        """A producer of our transactional id: what a predecessor left open is finished, and it can write no more."""
+        producer = self._connection.producer(
+            {
+                "transactional.id": self._transactional_id,
+                "transaction.timeout.ms": int(self._options.transaction_timeout_seconds * 1000),
+                "linger.ms": 0,
+            }
+        )
+        try:
+            self._insist(producer.init_transactions)
+        except KafkaException as error:
+            raise self._meaning(error.args[0], "starting a transactional producer") from error
+        self._producer = producer
+
+    def commit(self, progress: Progress) -> None:
+        """All of it in one act, or an exception and nothing of it."""
+        records = [record for part in progress.parts for record in part.appends] + list(progress.appends)
+        check_sizes(records, self._options.max_record_bytes)
+        self._admin.require_topics({record.topic for record in records})
+        with self._ownership.lock:
+            act = composed(progress, self._ownership)
+            if not act.records and not act.progress:
+                return
+            self._write(act)
+            self._ownership.note_committed(act.progress)
+
+    def stop(self) -> None:
+        """From any thread: a look-up of an unknown outcome is given up."""
+        self._is_stopping = True
+
+    def close(self) -> None:
+        """Give back the producer."""
+        self._discard()
+
+    def _write(self, act: Act) -> None:
+        if self._producer is None:
+            self.start()
+        self._report = report = _Report()
+        try:
+            self._producer.begin_transaction()
+            self._produce(act, report)
+            if act.progress:
+                metadata, offsets = self._ownership.metadata, act.offsets
+                self._insist(lambda seconds: self._producer.send_offsets_to_transaction(offsets, metadata, seconds))
+        except (KafkaException, BufferError) as error:
+            self._give_up(_error_of(error), act)
+        try:
+            self._insist(self._producer.commit_transaction)
+        except KafkaException as error:
+            self._settle(error.args[0], act)
+        if self._producer is not None:
+            self._producer.poll(0)
+        self._reader.expect(report.positions)
+
+    def _produce(self, act: Act, report: _Report) -> None:
+        last = len(act.records) - 1
+        for number, record in enumerate(act.records):
+            told = report.told_last if number == last else report.told
+            self._enqueue(record, told)
+
+    def _enqueue(self, record: NewRecord, told: Callable[[KafkaError | None, Any], None]) -> None:
+        end = time.monotonic() + self._options.transaction_timeout_seconds
+        settings = {**settings_of(record), "on_delivery": told}
+        while True:
+            try:
+                self._producer.produce(record.topic, record.value, record.key, **settings)
+            except BufferError:
+                if time.monotonic() > end:
+                    raise
+                self._producer.poll(RETRY_WAIT_SECONDS)
+            else:
+                return
+
+    def _give_up(self, error: KafkaError, act: Act) -> None:
+        """It broke before the commit was asked for: nothing of it can become visible. Always raises."""
+        self._abort(error)
+        raise self._consequence(error, act)
+
+    def _settle(self, error: KafkaError, act: Act) -> None:
+        """The commit was asked for and broke: returns where it happened nevertheless, raises where it did not."""
+        if self._report.error is not None:  # a record was refused, so the commit was never sent
+            self._give_up(self._report.error, act)
+        logger.warning("commit of %s broke off (%s): looking what is committed", self._transactional_id, error)
+        if error.code() in faults.FENCED:
+            self._discard()
+        else:
+            self._take_over()
+        if not self._was_written(act):
+            raise self._consequence(error, act)
+        if error.code() in faults.FENCED:
+            self._on_fenced(error.str())
+
+    def _take_over(self) -> None:
+        """A new producer of the same id: once it has started, the open transaction is either done or undone."""
+        self._discard()
+        while self._producer is None:
+            try:
+                self.start()
+            except LogUnavailable as error:
+                if self._is_stopping:
+                    raise LogError(f"closed while the outcome of a commit was unknown: {error}") from error
+                time.sleep(RETRY_WAIT_SECONDS)
+
+    def _was_written(self, act: Act) -> bool:
+        """Offsets that the act moves tell it; where it moves none, its last record does."""
+        wait = self._options.transaction_timeout_seconds + STABLE_SLACK_SECONDS
+        while True:
+            try:
+                if act.changed:
+                    found = self._admin.committed(self._group, sorted(act.changed), wait)
+                    return any(found.get(p) == act.progress[p].committed for p in act.changed)
+                # Without a report of its last record the commit was never sent; without records it may be repeated.
+                return self._report.last is not None and self._reader.has_committed(self._report.last, wait)
+            except LogUnavailable as error:
+                if self._is_stopping:
+                    raise LogError(f"closed while the outcome of a commit was unknown: {error}") from error
+                time.sleep(RETRY_WAIT_SECONDS)
+
+    def _consequence(self, error: KafkaError, act: Act) -> PenstockError:
+        """What the engine is told when nothing was written."""
+        code = error.code()
+        if code in faults.FENCED or code in faults.NOT_A_MEMBER:
+            mine = list(act.progress) or self._ownership.partitions()
+            self._on_fenced(error.str())
+            return PartitionsLost(mine) if act.progress else self._meaning_of_weather(error)
+        if code in faults.OLD_GENERATION:
+            self._ownership.is_stale = True
+        return self._meaning(error, "commit")
+
+    def _meaning(self, error: KafkaError, doing: str) -> PenstockError:
+        return faults.meaning(error, f"{doing} ({self._transactional_id})", self._connection)
+
+    def _meaning_of_weather(self, error: KafkaError) -> PenstockError:
+        return LogUnavailable(f"commit ({self._transactional_id}): {self._connection.redacted(error.str())}")
+
+    def _abort(self, error: KafkaError) -> None:
+        if error.fatal() or error.code() in faults.FENCED:
+            self._discard()
+            return
+        try:
+            self._insist(self._producer.abort_transaction)
+            self._producer.poll(0)
+        except KafkaException as refused:
+            logger.info("abort of %s failed (%s): a new producer will do it", self._transactional_id, refused)
+            self._discard()
+
+    def _discard(self) -> None:
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            producer.purge()
+            producer.poll(0)
+            producer.close()
+
+    def _insist(self, call: Callable[[float], Any]) -> None:
+        """Repeat what librdkafka says may be repeated, up to the commit's time-out."""
+        end = time.monotonic() + self._options.commit_timeout_seconds
+        while True:
+            try:
+                call(max(0.1, end - time.monotonic()))
+            except KafkaException as error:
+                if not error.args[0].retriable() or time.monotonic() > end:
+                    raise
+                time.sleep(RETRY_WAIT_SECONDS)
+            else:
+                return
+
+
+class _Report:
+    """What the broker said about the records of one act."""
+
+    def __init__(self) -> None:
+        self.error: KafkaError | None = None
+        self.positions: dict[Partition, int] = {}
+        """The last offset written in each partition."""
+        self.last: Position | None = None
+        """Where the act's last record is: without it the commit was never sent."""
+
+    def told(self, error: KafkaError | None, message: Any) -> None:
+        if error is None:
+            self.positions[Partition(message.topic(), message.partition())] = message.offset()
+        else:
+            self.error = self.error or error
+
+    def told_last(self, error: KafkaError | None, message: Any) -> None:
+        self.told(error, message)
+        if error is None:
+            self.last = Position(message.topic(), message.partition(), message.offset())
+
+
+def _error_of(error: KafkaException | BufferError) -> KafkaError:
+    return error.args[0] if isinstance(error, KafkaException) else KafkaError(KafkaError._QUEUE_FULL)  # noqa: SLF001

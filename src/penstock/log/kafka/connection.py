@@ -1,0 +1,181 @@
+"""How clients of Kafka are configured: the user's librdkafka properties, and those which the laws need as they are.
+
+settings → [connection] → consumer, committer, appender, reader, admin
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from confluent_kafka import Consumer, KafkaException, Producer
+from confluent_kafka.admin import AdminClient
+
+from penstock.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+logger = logging.getLogger("penstock.log.kafka")
+
+PROTECTED = {
+    "isolation.level": "readers must see committed records only",
+    "enable.auto.commit": "progress is committed together with results",
+    "auto.commit.enable": "progress is committed together with results",
+    "enable.auto.offset.store": "progress is committed together with results",
+    "auto.commit.interval.ms": "progress is committed together with results",
+    "auto.offset.reset": "give `start_from` of the task",
+    "enable.idempotence": "a retried write must not double a record",
+    "acks": "a write counts when all replicas have it",
+    "request.required.acks": "a write counts when all replicas have it",
+    "transactional.id": "give the worker's slot",
+    "transaction.timeout.ms": "give `transaction_timeout_seconds`",
+    "partitioner": "keys must land where Kafka's Java clients put them",
+    "group.id": "the task's name is the group",
+    "group.instance.id": "give `static_membership` and the worker's slot",
+    "group.protocol": "give `group_protocol`",
+    "partition.assignment.strategy": "give `group_protocol`",
+    "queued.max.messages.kbytes": "give `prefetch_bytes`",
+    "message.max.bytes": "give `max_record_bytes`",
+    "bootstrap.servers": "give `bootstrap_servers`",
+    "metadata.broker.list": "give `bootstrap_servers`",
+    "enable.partition.eof": "the reader decides",
+    "delivery.report.only.error": "the log waits for every report",
+}
+CLASSIC_ONLY = ("session.timeout.ms", "heartbeat.interval.ms", "group.protocol.type")
+SECRET = re.compile(r"password|secret|token|key\.pem|keystore|jaas|oauthbearer\.config|private", re.IGNORECASE)
+ADDRESS = re.compile(r"(\w+://)?(\[[0-9A-Fa-f:.]+\]|[^\s,:/\[\]]+)(:\d{1,5})?")
+DEFAULTS: Mapping[str, Any] = {
+    "client.id": "penstock",
+    "reconnect.backoff.max.ms": 1000,  # a broker that is back is found within a second
+    "enable.metrics.push": False,
+}
+CONSUMER_DEFAULTS: Mapping[str, Any] = {
+    # librdkafka hands records out in the order of their arrival: what is read ahead of a partition with a backlog stands
+    # before the newest record of its neighbours. Little of each, fetched often, keeps them side by side.
+    "queued.min.messages": 1000,
+    "fetch.message.max.bytes": 128 * 1024,
+    "fetch.queue.backoff.ms": 10,
+}
+PRODUCER_DEFAULTS: Mapping[str, Any] = {
+    # The coordinator answers "concurrent transactions" to commits back to back: 100 ms would be the tail.
+    "retry.backoff.ms": 15,
+}
+RECORD_OVERHEAD_BYTES = 8_588
+"""Room for what Kafka writes around key, value and headers."""
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaOptions:
+    """How the log behaves on Kafka; everything else of librdkafka goes through `properties`."""
+
+    group_protocol: Literal["auto", "consumer", "classic"] = "auto"
+    """`auto`: the broker's own (`consumer`, Kafka 4) where it has it, cooperative-sticky else."""
+    static_membership: bool = False
+    """A worker that restarts with the same slot within the session time-out gets its partitions back without a rebalance."""
+    replication_factor: int = -1
+    """Of topics that are made; -1: the broker's default."""
+    connect_timeout_seconds: float = 8.0
+    """A wrong address is told after this long."""
+    request_timeout_seconds: float = 30.0
+    commit_timeout_seconds: float = 20.0
+    """How long one commit is tried; then its outcome is looked up."""
+    transaction_timeout_seconds: float = 10.0
+    """Readers wait at most this long for a worker that died inside a transaction."""
+    revoke_seconds: float = 20.0
+    """How long work in flight may finish when a partition is taken away."""
+    prefetch_bytes: int = 8 * 1024 * 1024
+    """How far librdkafka reads ahead, over all partitions."""
+    max_record_bytes: int = 1_040_000
+    """Key, value and headers of a record that is written. Together with what Kafka adds it is the default of a topic's
+    `max.message.bytes`: raise both."""
+    unread_lost: Literal["stop", "continue"] = "stop"
+    """When retention deleted records that the group had not read: stop with an error, or go on behind the gap and say it."""
+
+
+class Connection:
+    """Makes clients that keep the laws. Never shows a secret: not in its repr, not in an error."""
+
+    def __init__(self, bootstrap_servers: str, properties: Mapping[str, Any], options: KafkaOptions) -> None:
+        self.bootstrap_servers = _checked_addresses(bootstrap_servers)
+        self.options = options
+        self._properties = dict(properties)
+        for name in self._properties:
+            if name in PROTECTED:
+                raise SettingsError(f"Kafka property {name!r} can't be set: {PROTECTED[name]}")
+        self.last_error = ""
+        """What librdkafka said last about its connections, redacted: the cause behind a time-out."""
+
+    def __repr__(self) -> str:
+        return f"Connection({self.bootstrap_servers!r}, properties={sorted(self._properties)})"
+
+    @property
+    def asks_for_classic(self) -> bool:
+        """A property was given that only the classic group protocol has."""
+        return any(name in self._properties for name in CLASSIC_ONLY)
+
+    def consumer(self, settings: Mapping[str, Any]) -> Consumer:
+        """A consumer that reads committed records and never commits or jumps by itself."""
+        return self._made(
+            Consumer,
+            CONSUMER_DEFAULTS,
+            {
+                "isolation.level": "read_committed",
+                "enable.auto.commit": False,
+                "enable.auto.offset.store": False,
+                "auto.offset.reset": "error",
+                "queued.max.messages.kbytes": max(1, self.options.prefetch_bytes // 1024),
+                "allow.auto.create.topics": False,
+                **settings,
+            },
+        )
+
+    def producer(self, settings: Mapping[str, Any]) -> Producer:
+        """A producer whose writes are durable, in order and not doubled by retries."""
+        return self._made(
+            Producer,
+            PRODUCER_DEFAULTS,
+            {
+                "acks": "all",
+                "enable.idempotence": True,
+                "partitioner": "murmur2_random",
+                "message.max.bytes": self.options.max_record_bytes + RECORD_OVERHEAD_BYTES,
+                **settings,
+            },
+        )
+
+    def admin(self) -> AdminClient:
+        """A client for questions about topics and groups."""
+        return self._made(AdminClient, {}, {})
+
+    def redacted(self, text: str) -> str:
+        """The text without any value that may be a secret."""
+        for name, value in self._properties.items():
+            if SECRET.search(name) and isinstance(value, str) and value:
+                text = text.replace(value, "***")
+        return text
+
+    def _made(self, kind: Callable[..., T], defaults: Mapping[str, Any], settings: Mapping[str, Any]) -> T:
+        given = {**DEFAULTS, **defaults, "error_cb": self._note_error, **self._properties, **settings}
+        try:
+            return kind({**given, "bootstrap.servers": self.bootstrap_servers}, logger=logger)
+        except KafkaException as error:
+            raise SettingsError(f"Kafka property refused: {self.redacted(error.args[0].str())}") from None
+        except (TypeError, ValueError) as error:
+            raise SettingsError(f"Kafka property refused: {self.redacted(str(error))}") from None
+
+    def _note_error(self, error: Any) -> None:
+        self.last_error = self.redacted(error.str())
+        logger.debug("librdkafka: %s", self.last_error)
+
+
+def _checked_addresses(bootstrap_servers: str) -> str:
+    addresses = [address.strip() for address in bootstrap_servers.split(",")]
+    for address in addresses:
+        if not ADDRESS.fullmatch(address):
+            raise SettingsError(f"bootstrap_servers: {address!r} is no host:port (in {bootstrap_servers!r})")
+    return ",".join(addresses)

@@ -1,0 +1,133 @@
+"""A member of a Kafka group. Everything librdkafka's consumer is asked runs on one thread, through its queue.
+
+Kafka → [consumer] → intake
+
+A second thread would starve (confluent-kafka serialises the calls of a consumer), and a drain inside a revoke that
+waited for such a call would never end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from penstock.errors import LogError
+from penstock.log.kafka.act import MAX_METADATA_BYTES
+from penstock.log.kafka.connection import logger
+from penstock.log.kafka.held import Held
+from penstock.log.kafka.membership import Membership
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from penstock.log.base import Progress
+    from penstock.log.kafka.committer import Committer
+    from penstock.record import Partition, Record
+
+SERVE_SECONDS = 1.0
+"""Without room for records, rebalances are served this often: serving may take a record, and then has to pause."""
+
+
+class KafkaConsumer:
+    """The contract's `Consumer` on Kafka: the event loop's side of it."""
+
+    max_metadata_bytes = MAX_METADATA_BYTES
+
+    def __init__(
+        self,
+        membership: Membership,
+        committer: Committer,
+        held: Held,
+        consumer_thread: ThreadPoolExecutor,
+        commit_thread: ThreadPoolExecutor,
+        max_record_bytes: int,
+    ) -> None:
+        self.max_record_bytes = max_record_bytes
+        self._membership, self._committer, self._held = membership, committer, held
+        self._consumer_thread, self._commit_thread = consumer_thread, commit_thread
+        self._paused: set[Partition] = membership.paused
+        self._served_at = 0.0
+        self._is_polling = False
+        self._closing: asyncio.Task[None] | None = None
+
+    async def poll(self, max_records: int, timeout_seconds: float) -> list[Record]:
+        """Up to `max_records` of owned, unpaused partitions; also serves rebalances."""
+        self._require_open()
+        if self._is_polling:
+            raise LogError("poll was called while another poll of this consumer runs: one reader per consumer")
+        self._is_polling = True
+        try:
+            return await self._poll(max_records, timeout_seconds)
+        finally:
+            self._is_polling = False
+
+    def pause(self, partitions: Sequence[Partition]) -> None:
+        """Return no records of these until `resume`; what librdkafka has fetched of them it throws away."""
+        self._require_open()
+        self._paused.update(partitions)
+        self._consumer_thread.submit(self._membership.pause, list(partitions))
+
+    def resume(self, partitions: Sequence[Partition]) -> None:
+        """The reverse of `pause`."""
+        self._require_open()
+        self._paused.difference_update(partitions)
+        self._consumer_thread.submit(self._membership.resume, list(partitions))
+
+    async def commit(self, progress: Progress) -> None:
+        """One Kafka transaction."""
+        if self._closing is not None and self._closing.done():
+            raise LogError("this consumer is closed")
+        loop = asyncio.get_running_loop()
+        # A cancelled commit goes on: its caller must not believe that it did not happen.
+        await asyncio.shield(loop.run_in_executor(self._commit_thread, self._committer.commit, progress))
+
+    async def close(self) -> None:
+        """Leave the group; `revoked` is called for all that is owned first. May be called twice."""
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _poll(self, max_records: int, timeout_seconds: float) -> list[Record]:
+        ready = self._held.count(self._paused)
+        if max_records == 0:
+            await self._serve(timeout_seconds)
+            return []
+        room = max_records - ready
+        if room > 0:
+            await self._on_thread(self._membership.take, room, 0.0 if ready else timeout_seconds)
+        elif time.monotonic() - self._served_at > SERVE_SECONDS:
+            await self._on_thread(self._membership.serve, 0.0)
+        return self._held.take(max_records, self._paused)
+
+    async def _serve(self, timeout_seconds: float) -> None:
+        rest = self._served_at + SERVE_SECONDS - time.monotonic()
+        if rest > 0:
+            await asyncio.sleep(min(timeout_seconds, rest))
+            if timeout_seconds < rest:
+                return
+        await self._on_thread(self._membership.serve, max(0.0, timeout_seconds - max(0.0, rest)))
+
+    async def _on_thread(self, call: Callable[..., None], *arguments: Any) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(self._consumer_thread, call, *arguments)
+        finally:
+            self._served_at = time.monotonic()
+
+    def _require_open(self) -> None:
+        if self._closing is not None:
+            raise LogError("this consumer is closed")
+
+    async def _close(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._membership.come_back()
+        try:
+            await loop.run_in_executor(self._consumer_thread, self._membership.leave)
+        finally:
+            self._committer.stop()
+            await loop.run_in_executor(self._commit_thread, self._committer.close)
+            self._consumer_thread.shutdown(wait=False)
+            self._commit_thread.shutdown(wait=False)
+            logger.debug("left the group")

@@ -1,0 +1,68 @@
+"""What Kafka's errors mean to us, in one place.
+
+librdkafka → [faults] → commit, poll, append
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from confluent_kafka import KafkaError
+
+from penstock.errors import LogUnavailable, PenstockError, RecordTooLarge, SettingsError, TopicMissing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from penstock.log.kafka.connection import Connection
+
+FENCED = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH})  # noqa: SLF001
+"""Another producer was started with our transactional id (or the coordinator gave up our transaction)."""
+NOT_A_MEMBER = frozenset({KafkaError.UNKNOWN_MEMBER_ID, KafkaError.FENCED_INSTANCE_ID, KafkaError.FENCED_MEMBER_EPOCH})
+"""The group goes on without us."""
+OLD_GENERATION = frozenset(
+    {KafkaError.ILLEGAL_GENERATION, KafkaError.STALE_MEMBER_EPOCH, KafkaError.REBALANCE_IN_PROGRESS}
+)
+"""We are a member, but the group has moved on: the next poll tells what is still ours."""
+TOO_LARGE = frozenset(
+    {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE, KafkaError.OFFSET_METADATA_TOO_LARGE}
+)
+MISSING = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION})  # noqa: SLF001
+FORBIDDEN = frozenset(
+    {
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+        KafkaError.SASL_AUTHENTICATION_FAILED,
+        KafkaError._AUTHENTICATION,  # noqa: SLF001
+    }
+)
+UNSUPPORTED = frozenset({KafkaError.UNSUPPORTED_VERSION, KafkaError._UNSUPPORTED_FEATURE})  # noqa: SLF001
+
+
+def missing(topics: Iterable[str]) -> TopicMissing:
+    """These do not exist."""
+    names = sorted(topics)
+    return TopicMissing(
+        f"topic {', '.join(names)} does not exist; make it with `penstock topics create {' '.join(names)}`"
+    )
+
+
+def meaning(error: KafkaError, doing: str, connection: Connection) -> PenstockError:
+    """Our exception for Kafka's error while `doing` something; what is not known to last is weather."""
+    code, text = error.code(), connection.redacted(error.str())
+    if code in TOO_LARGE:
+        return RecordTooLarge(
+            f"{doing}: Kafka refused the size ({text}); set max_record_bytes at most to the topic's max.message.bytes"
+        )
+    if code in MISSING:
+        return TopicMissing(f"{doing}: {text}; `penstock topics create` makes topics")
+    if code in FORBIDDEN:
+        return SettingsError(
+            f"{doing}: Kafka refused ({text}); check the user and its ACLs at {connection.bootstrap_servers}"
+        )
+    if code in UNSUPPORTED:
+        return SettingsError(f"{doing}: the broker at {connection.bootstrap_servers} is too old for this ({text})")
+    cause = f" (last: {connection.last_error})" if connection.last_error else ""
+    return LogUnavailable(f"{doing}: {text}{cause}")

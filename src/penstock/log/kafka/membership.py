@@ -1,0 +1,294 @@
+"""The consumer thread's side of a group's member: takes records, serves rebalances, joins again when it was fenced.
+
+Kafka → [membership] → consumer
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import TYPE_CHECKING, Any
+
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+
+from penstock.errors import LogError, PenstockError, UserError
+from penstock.log.kafka.connection import Connection, logger
+from penstock.log.kafka.faults import FORBIDDEN, MISSING, UNSUPPORTED, meaning
+from penstock.log.kafka.reader import record_of, taken
+from penstock.record import Partition, Record
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Mapping, Sequence
+    from concurrent.futures import Executor
+
+    from penstock.log.base import Listener
+    from penstock.log.kafka.held import Held
+    from penstock.log.kafka.ownership import Ownership
+    from penstock.log.kafka.standing import Standing, Stands
+
+MAX_HELD_WITHOUT_ROOM = 64
+"""Records that serving rebalances may take while the engine has no room; then all partitions are paused."""
+LISTENER_SLACK_SECONDS = 2.0
+SLICE_SECONDS = 0.5
+
+
+class Membership:
+    """Every method but `fenced` and `come_back` runs on the consumer's thread; rebalance callbacks come out of `consume` there too."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        settings: Mapping[str, Any],
+        topics: Sequence[str],
+        stands: Stands,
+        ownership: Ownership,
+        held: Held,
+        listener: Listener,
+        loop: asyncio.AbstractEventLoop,
+        thread: Executor,
+    ) -> None:
+        self._connection, self._settings, self._topics = connection, settings, list(topics)
+        self._stands, self._ownership, self._held = stands, ownership, held
+        self._listener, self._loop, self._thread = listener, loop, thread
+        self.paused: set[Partition] = set()
+        """What the engine has paused; changed on the event loop, and here when a partition goes."""
+        self._consumer: Any = None
+        self._failure: Exception | None = None
+        """What a callback could not raise: told by every call from then on."""
+        self._must_rejoin = ""
+        self._is_wanted_back = False
+        self._is_held_back = False
+        self._rebalances = 0
+
+    def join(self) -> None:
+        """Become a member; partitions come with later calls of `take` or `serve`."""
+        self._consumer = self._connection.consumer(self._settings)
+        self._consumer.subscribe(self._topics, on_assign=self._assign, on_revoke=self._revoke, on_lost=self._lose)
+
+    def take(self, room: int, timeout_seconds: float) -> None:
+        """Up to `room` more records into what is held, waiting for the first only."""
+        self._before()
+        if self._is_held_back:
+            self._is_held_back = False
+            self._resume(self._ownership.partitions())
+        end = time.monotonic() + timeout_seconds
+        while not self._keep(taken(self._consumer, room, max(0.0, min(SLICE_SECONDS, end - time.monotonic())))):
+            if time.monotonic() >= end or self._is_wanted_back:
+                break
+        self._after()
+
+    def serve(self, timeout_seconds: float) -> None:
+        """Rebalances only. librdkafka serves them where it hands out records, so a few may be taken and held."""
+        self._before()
+        end = time.monotonic() + timeout_seconds
+        while True:
+            if len(self._held) >= MAX_HELD_WITHOUT_ROOM and not self._is_held_back:
+                self._is_held_back = True
+                self._pause(self._ownership.partitions())
+            self._keep(self._consumer.consume(1, max(0.0, min(SLICE_SECONDS, end - time.monotonic()))))
+            if time.monotonic() >= end or self._is_wanted_back:
+                break
+        self._after()
+
+    def pause(self, partitions: Sequence[Partition]) -> None:
+        """Fetch nothing of these."""
+        self._pause(partitions)
+
+    def resume(self, partitions: Sequence[Partition]) -> None:
+        """Fetch them again."""
+        if not self._is_held_back:
+            self._resume(partitions)
+
+    def leave(self) -> None:
+        """Hand over all that is ours, then leave the group."""
+        consumer, owned = self._consumer, self._ownership.partitions()
+        self._hand_over(owned)
+        self._consumer = None
+        consumer.close()
+
+    def come_back(self) -> None:
+        """From any thread: a call that waits for records returns soon, because the consumer is to be closed."""
+        self._is_wanted_back = True
+
+    def fenced(self, reason: str) -> None:
+        """From the committer, which holds the ownership's lock: nothing is ours any more; join again."""
+        lost = self._ownership.remove(self._ownership.partitions())
+        self._thread.submit(self._rejoin, lost, reason)
+
+    def _before(self) -> None:
+        if self._consumer is None:
+            raise LogError("this consumer is closed")
+        if self._failure is not None:
+            raise self._failure
+
+    def _after(self) -> None:
+        if self._ownership.is_stale:
+            self._look_again()
+        if self._must_rejoin:
+            reason, self._must_rejoin = self._must_rejoin, ""
+            self._rejoin(self._ownership.remove(self._ownership.partitions()), reason)
+        if self._failure is not None:
+            raise self._failure
+
+    def _keep(self, messages: list[Any]) -> int:
+        records: list[Record] = []
+        owned = self._ownership
+        for message in messages:
+            error = message.error()
+            if error is not None:
+                self._note(error, message)
+            elif (message.topic(), message.partition()) in owned:
+                records.append(record_of(message))
+        if records:
+            self._held.add(records)
+        return len(records)
+
+    def _note(self, error: KafkaError, message: Any) -> None:
+        where = f"reading {message.topic()}/{message.partition()}" if message.topic() else "reading"
+        code = error.code()
+        if code == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001
+            self._out_of_range(Partition(message.topic(), message.partition()), error)
+        elif code in MISSING or code in FORBIDDEN or code in UNSUPPORTED:
+            self._failure = meaning(error, where, self._connection)
+        elif error.fatal():
+            self._must_rejoin = error.str()
+        else:
+            logger.warning("%s: %s", where, self._connection.redacted(error.str()))
+
+    def _out_of_range(self, partition: Partition, error: KafkaError) -> None:
+        """Retention has passed where we read. A new assignment looks how much is lost, and says or skips it."""
+        if partition not in self._ownership:
+            return
+        try:
+            self._stands.of([partition])
+        except UserError as loss:
+            self._failure = loss
+        else:
+            self._must_rejoin = error.str()
+
+    def _assign(self, consumer: Any, partitions: list[TopicPartition]) -> None:
+        if consumer is not self._consumer:
+            return
+        self._rebalances += 1
+        names = [Partition(tp.topic, tp.partition) for tp in partitions]
+        try:
+            standings = self._stands.of(names) if names else []
+            self._persist(consumer, standings)
+        except UserError as error:
+            self._failure = error
+            return
+        except (PenstockError, KafkaException) as error:
+            self._must_rejoin = f"where the group stands could not be read: {error}"
+            return
+        self._ownership.add({s.assignment.partition: s.owned for s in standings})
+        self._ownership.renew(consumer.consumer_group_metadata())
+        assigned = [s.assignment for s in standings]
+        consumer.incremental_assign(
+            [TopicPartition(a.partition.topic, a.partition.number, a.done.base) for a in assigned]
+        )
+        if self._is_held_back:
+            self._pause(names)
+        if assigned:
+            self._tell(self._listener.assigned(assigned), None)
+
+    def _revoke(self, consumer: Any, partitions: list[TopicPartition]) -> None:
+        if consumer is not self._consumer:
+            return
+        self._rebalances += 1
+        self._ownership.renew(consumer.consumer_group_metadata())
+        self._hand_over([Partition(tp.topic, tp.partition) for tp in partitions])
+        consumer.incremental_unassign(partitions)
+
+    def _lose(self, consumer: Any, partitions: list[TopicPartition]) -> None:
+        if consumer is not self._consumer:
+            return
+        self._rebalances += 1
+        lost = self._ownership.remove([Partition(tp.topic, tp.partition) for tp in partitions])
+        self._forget(lost)
+        consumer.incremental_unassign(partitions)
+
+    def _persist(self, consumer: Any, standings: list[Standing]) -> None:
+        """Starts are committed at once: a crash before the first result must not skip what came meanwhile."""
+        new = [s for s in standings if s.is_to_persist]
+        if not new:
+            return
+        marks = [
+            TopicPartition(s.assignment.partition.topic, s.assignment.partition.number, *s.owned.committed) for s in new
+        ]
+        for mark in consumer.commit(offsets=marks, asynchronous=False):
+            if mark.error is not None:
+                raise KafkaException(mark.error)
+
+    def _hand_over(self, partitions: list[Partition]) -> None:
+        """The engine may finish and commit until its deadline; then they are gone."""
+        ours = [p for p in partitions if p in self._ownership]
+        if ours:
+            deadline = time.monotonic() + self._connection.options.revoke_seconds
+            self._tell(self._listener.revoked(ours, deadline), deadline + LISTENER_SLACK_SECONDS)
+        self._ownership.remove(ours)
+        self._held.drop(frozenset(ours))
+        self.paused.difference_update(ours)
+
+    def _forget(self, partitions: list[Partition]) -> None:
+        self._held.drop(frozenset(partitions))
+        self.paused.difference_update(partitions)
+        if partitions:
+            self._tell(self._listener.lost(partitions), None)
+
+    def _rejoin(self, lost: list[Partition], reason: str) -> None:
+        """A new member instead of this one, which the group or the coordinator does not accept any more."""
+        if self._consumer is None:
+            return
+        logger.warning("joining group %s again: %s", self._stands.group, self._connection.redacted(reason))
+        old, self._consumer = self._consumer, None
+        self._forget(lost)
+        old.close()
+        self._is_held_back = False
+        self.join()
+
+    def _look_again(self) -> None:
+        """Fresh metadata, believed only where no rebalance was waiting to be served when it was taken.
+
+        With everything paused, what is left in librdkafka's queue are rebalances: those of before the metadata are
+        served first and those that came with it right after.
+        """
+        mine = self._ownership.partitions()
+        self._pause(mine)
+        self._keep(self._consumer.consume(1, 0.05))
+        before, metadata = self._rebalances, self._consumer.consumer_group_metadata()
+        self._keep(self._consumer.consume(1, 0.05))
+        if self._rebalances == before and self._consumer.memberid() and self._ownership.is_stale:
+            self._ownership.renew(metadata)
+        if not self._is_held_back:
+            self._resume(self._ownership.partitions())
+
+    def _pause(self, partitions: Sequence[Partition]) -> None:
+        ours = [TopicPartition(p.topic, p.number) for p in partitions if p in self._ownership]
+        if ours and self._consumer is not None:
+            self._consumer.pause(ours)
+
+    def _resume(self, partitions: Sequence[Partition]) -> None:
+        ours = [TopicPartition(p.topic, p.number) for p in partitions if p in self._ownership and p not in self.paused]
+        if ours and self._consumer is not None:
+            self._consumer.resume(ours)
+
+    def _tell(self, told: Coroutine[Any, Any, None], deadline: float | None) -> None:
+        """Run a method of the listener on the event loop and wait for it here; what it raises, the next call raises."""
+        future = asyncio.run_coroutine_threadsafe(told, self._loop)
+        while True:
+            rest = 1.0 if deadline is None else min(1.0, deadline - time.monotonic())
+            try:
+                future.result(max(0.0, rest))
+            except FutureTimeoutError:
+                if (
+                    not future.done()
+                    and not self._loop.is_closed()
+                    and (deadline is None or time.monotonic() < deadline)
+                ):
+                    continue
+                future.cancel()
+                logger.warning("partitions were taken before their work in flight was finished")
+            except Exception as error:  # noqa: BLE001 told by the next call
+                self._failure = error
+            return

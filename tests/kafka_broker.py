@@ -1,0 +1,268 @@
+"""A real Apache Kafka for the tests: one broker, brought by Maven, on free ports of the loopback.
+
+Maven → [kafka broker] → contract suite
+
+`PENSTOCK_TEST_KAFKA=host:port` takes a running broker instead. Where there is neither, the tests fail with one line that
+says what to install: a contract that nobody ran is not proven.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from penstock.log.kafka import KafkaLog
+
+ROOT = Path(__file__).resolve().parent.parent
+POM = ROOT / "tests" / "kafka" / "pom.xml"
+CACHE = ROOT / ".cache" / "kafka"
+ADDRESS_SETTING = "PENSTOCK_TEST_KAFKA"
+NEEDED = (
+    "the Kafka tests need Java 17 or newer and Maven (Debian: `apt-get install openjdk-17-jre-headless maven`), "
+    f"or a running broker in {ADDRESS_SETTING}=host:port"
+)
+START_SECONDS = 90.0
+STOP_SECONDS = 30.0
+JAVA_FLAGS = ("-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+
+
+class BrokerMissing(Exception):
+    """No broker can be had here; the text says what to install."""
+
+
+class KafkaBroker:
+    """One KRaft broker with its own directory; `kill` and `restart` keep what it has stored."""
+
+    def __init__(self, jars: Path, directory: Path) -> None:
+        self._jars, self._directory = jars, directory
+        self._port, self._controller_port = _free_port(), _free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        self.bootstrap = f"127.0.0.1:{self._port}"
+        self.can_restart = True
+        self._format()
+        atexit.register(self.kill)
+
+    def start(self) -> None:
+        """Start and wait until it answers a request (not only accepts a connection)."""
+        output = (self._directory / "broker.log").open("ab")
+        with output:
+            self._process = subprocess.Popen(
+                self._java("kafka.Kafka", self._properties), stdout=output, stderr=output, start_new_session=True
+            )
+        end = time.monotonic() + START_SECONDS
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > end:
+                self.kill()
+                tail = (self._directory / "broker.log").read_text(errors="replace")[-3000:]
+                raise RuntimeError(f"Kafka did not start in {self._directory}:\n{tail}")
+            time.sleep(0.2)
+
+    def stop(self) -> None:
+        """Shut down in order; killed where that takes too long."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """As a power cut of the process: kill -9."""
+        self._end(signal.SIGKILL)
+
+    def restart(self) -> None:
+        """kill -9 and start again on the same ports with the same data."""
+        self.kill()
+        self.start()
+
+    def pause(self) -> None:
+        """Stop answering, as a broker in a long garbage collection does."""
+        self._signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """The reverse of `pause`."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None and self._process.poll() is None:
+            os.kill(self._process.pid, number)
+
+    def _end(self, number: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is None or process.poll() is not None:
+            return
+        os.kill(process.pid, number)
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def _answers(self) -> bool:
+        from confluent_kafka import KafkaException
+        from confluent_kafka.admin import AdminClient
+
+        try:
+            admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0}, logger=_quiet())
+            return bool(admin.list_topics(timeout=2).brokers)
+        except KafkaException:
+            return False
+
+    def _java(self, *command: str | Path) -> list[str]:
+        return [_java(), *JAVA_FLAGS, "-cp", f"{self._jars}/*", *map(str, command)]
+
+    @property
+    def _properties(self) -> Path:
+        return self._directory / "server.properties"
+
+    def _format(self) -> None:
+        settings = SETTINGS.format(port=self._port, controller=self._controller_port, data=self._directory / "data")
+        self._properties.write_text(settings, encoding="utf-8")
+        # A random id may begin with "-": hence the equals sign.
+        cluster = f"--cluster-id={uuid.uuid4().hex[:22]}"
+        made = subprocess.run(
+            self._java("kafka.tools.StorageTool", "format", cluster, "-c", self._properties),
+            capture_output=True,
+            check=False,
+        )
+        if made.returncode:
+            raise RuntimeError(f"Kafka's storage tool failed: {made.stdout.decode()}{made.stderr.decode()}")
+
+
+class ForeignBroker:
+    """A running broker that is not ours to stop."""
+
+    can_restart = False
+
+    def __init__(self, bootstrap: str) -> None:
+        self.bootstrap = bootstrap
+
+    def stop(self) -> None:
+        """Nothing: it is not ours."""
+
+    def restart(self) -> None:
+        pytest.skip(f"the broker in {ADDRESS_SETTING} is not ours to restart")
+
+    kill = pause = go_on = restart
+
+
+SETTINGS = """\
+process.roles=broker,controller
+node.id=1
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+controller.listener.names=CONTROLLER
+controller.quorum.voters=1@127.0.0.1:{controller}
+log.dirs={data}
+num.partitions=1
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=3
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=3
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
+group.consumer.min.session.timeout.ms=1000
+group.consumer.session.timeout.ms=6000
+group.consumer.min.heartbeat.interval.ms=200
+group.consumer.heartbeat.interval.ms=500
+transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
+log.retention.check.interval.ms=1000
+log.segment.delete.delay.ms=1000
+log.cleaner.backoff.ms=500
+"""
+
+
+def kafka_log_factory(**settings: Any) -> Callable[[], KafkaLog]:
+    """Opens handles on the session's broker, as different processes would."""
+    from penstock.log.kafka import KafkaLog
+
+    bootstrap = session_broker().bootstrap
+    return lambda: KafkaLog(bootstrap, **settings)
+
+
+@cache
+def session_broker() -> KafkaBroker | ForeignBroker:
+    """The one broker of a test session; fails the test with one line where none can be had."""
+    try:
+        return start_broker()
+    except BrokerMissing as missing:
+        reason = str(missing)
+    pytest.fail(reason, pytrace=False)
+
+
+def start_broker() -> KafkaBroker | ForeignBroker:
+    """A broker that answers. Raises `BrokerMissing` where none can be had."""
+    if address := os.environ.get(ADDRESS_SETTING):
+        return ForeignBroker(address)
+    jars = _fetched_jars()
+    directory = Path(tempfile.mkdtemp(prefix="penstock-kafka-"))
+    broker = KafkaBroker(jars, directory)
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    broker.start()
+    return broker
+
+
+def _fetched_jars() -> Path:
+    """Kafka's jars, fetched once per version of the pom; a half-finished fetch is never mistaken for a whole one."""
+    _java()
+    version = re.search(r"kafka_2\.13</artifactId>\s*<version>([^<]+)", POM.read_text(encoding="utf-8"))
+    assert version, f"{POM} names no version of kafka_2.13"
+    jars = CACHE / version[1]
+    if jars.is_dir():
+        return jars
+    maven = shutil.which("mvn")
+    if maven is None:
+        raise BrokerMissing(NEEDED)
+    CACHE.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix="fetch-", dir=CACHE))
+    command = [maven, "-q", "-B", "-f", str(POM), "dependency:copy-dependencies", f"-DoutputDirectory={unfinished}"]
+    fetched = subprocess.run(command, capture_output=True, check=False, timeout=900)
+    if fetched.returncode:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise BrokerMissing(f"Maven could not fetch Kafka: {fetched.stdout.decode()[-800:].strip()} ({NEEDED})")
+    try:
+        unfinished.rename(jars)
+    except OSError:  # another run was faster
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return jars
+
+
+def _java() -> str:
+    home = os.environ.get("JAVA_HOME", "")
+    java = shutil.which("java", path=f"{home}/bin") if home else None
+    java = java or shutil.which("java")
+    if java is None:
+        raise BrokerMissing(NEEDED)
+    told = subprocess.run([java, "-version"], capture_output=True, check=False).stderr.decode()
+    version = re.search(r'version "(\d+)', told)
+    if version is None or int(version[1]) < 17:
+        raise BrokerMissing(f"{java} is too old ({told.splitlines()[0] if told else 'no version'}): {NEEDED}")
+    return java
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def _quiet():
+    """A logger for attempts that are expected to fail."""
+    import logging
+
+    logger = logging.getLogger("penstock.tests.kafka_broker")
+    logger.setLevel(logging.CRITICAL + 1)
+    return logger
