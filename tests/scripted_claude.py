@@ -22,8 +22,11 @@ class ScriptedApi:
         self.requests: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.base_url = ""
+        self.respond_raw: Callable[[web.Request], Awaitable[web.StreamResponse]] | None = None
 
     async def respond(self, request: web.Request) -> web.StreamResponse:
+        if self.respond_raw is not None:
+            return await self.respond_raw(request)
         body = await request.json()
         self.requests.append(body)
         self.headers.append(dict(request.headers))
@@ -37,7 +40,7 @@ async def scripted(script: Script, **options: Any):
     api = ScriptedApi(script)
     app = web.Application(client_max_size=64 * 2**20)
     app.router.add_post("/v1/messages", api.respond)
-    runner = web.AppRunner(app)
+    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()

@@ -60,13 +60,14 @@ class ClaudeClient:
     """One per process: its connections are shared by all tiers. Importing the SDK takes seconds; it happens here."""
 
     def __init__(self, options: ClaudeOptions | None = None) -> None:
+        import aiohttp  # noqa: PLC0415
         import anthropic  # noqa: PLC0415  # takes seconds
         import httpx2  # noqa: PLC0415
 
         self._options = options or ClaudeOptions()
         _refuse_model_requests(self._options)
         self._sdk = anthropic
-        self._unsent = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
+        self._unsent = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
         seconds = self._options.timeout_seconds
         self._client = anthropic.AsyncAnthropic(
             api_key=self._options.api_key or None,
@@ -94,15 +95,25 @@ class ClaudeClient:
         except self._sdk.APIStatusError as error:
             return _status_trouble(error)
         except self._sdk.APIConnectionError as error:
-            sent = not isinstance(error.__cause__, self._unsent)
+            origin = _origin(error)  # the SDK's own classes call a cut connection "not connected" too
+            sent = not isinstance(origin, self._unsent)
             timed_out = sent and isinstance(error, self._sdk.APITimeoutError)
-            return Trouble(kind="timed_out" if timed_out else "unreachable", message=str(error), sent=sent)
+            kind = "timed_out" if timed_out else "unreachable"
+            return Trouble(kind=kind, code=type(origin).__name__, message=str(error), sent=sent)
         except self._sdk.CredentialsError as error:
             return Trouble(401, "credentials", message=str(error), sent=False)
 
     async def close(self) -> None:
         """Give back the connections."""
         await self._client.close()
+
+
+def _origin(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+        if type(error).__module__.startswith("aiohttp"):
+            break
+    return error
 
 
 def _status_trouble(error: anthropic.APIStatusError) -> Trouble:

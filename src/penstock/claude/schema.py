@@ -229,9 +229,6 @@ class _Compiler:
         return Node({"type": "array", "items": item.schema}, partial(_read_list, item.read), size, item.codes)
 
     def _union(self, branches: list[dict[str, Any]], path: str, *, terse: bool) -> Node:
-        kinds = {branch.get("type") for branch in branches}
-        if kinds == {"number", "string"} and any("pattern" in b for b in branches):  # a Decimal
-            return self._node({"type": "number"}, path, terse=terse)
         real = [branch for branch in branches if branch.get("type") != "null"]
         # Only one thing may hide behind a short key or code; several alternatives are written out.
         nodes = [self._node(branch, path, terse=terse and len(real) == 1) for branch in real]
