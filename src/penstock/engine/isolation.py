@@ -13,12 +13,74 @@ if TYPE_CHECKING:
 
     from penstock.tier import Item
 
-# A plain substring search costs 70 ns, the expression behind it 15 µs: only texts with a needle are looked at closely.
-_NEEDLES = (
-    "ignor", "disregard", "instruct", "prompt", "system", "assistant", "anweisung", "instruc", "consigne", "override",
-    "verdict", "classif", "json", '\\"id\\"', "</", "<|", "[[", "指示", "指令", "忽略", "无视", "bỏ qua", "abaikan", "hướng dẫn",
-    "as an ai", "moderator", "vergiss", "olvida", "oublie", "base64",
-)  # fmt: skip
+# The expression below costs 15 µs an event, these words 4: only texts that have one are looked at closely.
+_WORDS = frozenset(
+    [
+        "ignore",
+        "ignores",
+        "ignoring",
+        "ignored",
+        "ignora",
+        "ignorar",
+        "ignorez",
+        "ignorer",
+        "ignoriere",
+        "ignorieren",
+        "ignoriert",
+        "disregard",
+        "disregards",
+        "forget",
+        "override",
+        "instruction",
+        "instructions",
+        "instruct",
+        "instructed",
+        "instrucciones",
+        "instrucción",
+        "instruções",
+        "instrução",
+        "instruksi",
+        "consigne",
+        "consignes",
+        "anweisung",
+        "anweisungen",
+        "regeln",
+        "prompt",
+        "prompts",
+        "system",
+        "assistant",
+        "user",
+        "verdict",
+        "classify",
+        "classification",
+        "classified",
+        "json",
+        "decision",
+        "output",
+        "moderator",
+        "respond",
+        "vergiss",
+        "olvida",
+        "oublie",
+        "oubliez",
+        "base64",
+        "ai",
+        "event",
+        "approve",
+        "mark",
+        "label",
+        "bewerte",
+        "markiere",
+        "clasifica",
+        "classe",
+        "abaikan",
+        "bỏ",
+        "model",
+    ]
+)
+_MARKS = ("</", "<|", "[[", '\\"id\\"', '\\"i\\"', "user:")
+_ALL_MARKS = (*_MARKS, "指示", "指令", "忽略", "无视", "忘记", "bỏ qua")
+_TO_WORDS = str.maketrans(dict.fromkeys("\"'.,;:!?()[]{}<>/\\|*_#`~=+-\n\t", " "))
 _ADDRESSES_MODEL = re.compile(
     r"ignor\w*.{0,40}(instruc|instruk|anweisung|consigne|rule|regel|previous|above|prior|vorherig|anterior|précéden)"
     r"|(disregard|forget|override|vergiss|olvida|oublie)\w*.{0,40}(instruc|anweisung|consigne|rule|regel|previous|above|prior|everything|alles|todo|tout)"
@@ -41,7 +103,10 @@ def looks_like_instructions(text: str) -> bool:
     True
     """
     low = text.lower()
-    return any(needle in low for needle in _NEEDLES) and _ADDRESSES_MODEL.search(low) is not None
+    has_mark = any(mark in low for mark in (_MARKS if low.isascii() else _ALL_MARKS))
+    if not has_mark and _WORDS.isdisjoint(low.translate(_TO_WORDS).split()):
+        return False
+    return _ADDRESSES_MODEL.search(low) is not None
 
 
 def halves(items: Sequence[Item]) -> list[list[Item]]:

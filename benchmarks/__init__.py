@@ -1,0 +1,1 @@
+"""Figures, side by side; never timed tests. `make bench` runs them all."""
