@@ -15,68 +15,13 @@ if TYPE_CHECKING:
 
 # The expression below costs 15 µs an event, these words 4: only texts that have one are looked at closely.
 _WORDS = frozenset(
-    [
-        "ignore",
-        "ignores",
-        "ignoring",
-        "ignored",
-        "ignora",
-        "ignorar",
-        "ignorez",
-        "ignorer",
-        "ignoriere",
-        "ignorieren",
-        "ignoriert",
-        "disregard",
-        "disregards",
-        "forget",
-        "override",
-        "instruction",
-        "instructions",
-        "instruct",
-        "instructed",
-        "instrucciones",
-        "instrucción",
-        "instruções",
-        "instrução",
-        "instruksi",
-        "consigne",
-        "consignes",
-        "anweisung",
-        "anweisungen",
-        "regeln",
-        "prompt",
-        "prompts",
-        "system",
-        "assistant",
-        "user",
-        "verdict",
-        "classify",
-        "classification",
-        "classified",
-        "json",
-        "decision",
-        "output",
-        "moderator",
-        "respond",
-        "vergiss",
-        "olvida",
-        "oublie",
-        "oubliez",
-        "base64",
-        "ai",
-        "event",
-        "approve",
-        "mark",
-        "label",
-        "bewerte",
-        "markiere",
-        "clasifica",
-        "classe",
-        "abaikan",
-        "bỏ",
-        "model",
-    ]
+    """
+    ignore ignores ignoring ignored ignora ignorar ignorez ignorer ignoriere ignorieren ignoriert disregard
+    disregards forget override instruction instructions instruct instructed instrucciones instrucción instruções
+    instrução instruksi consigne consignes anweisung anweisungen regeln prompt prompts system assistant user
+    verdict classify classification classified json decision output moderator respond vergiss olvida oublie
+    oubliez base64 ai event approve mark label bewerte markiere clasifica classe abaikan bỏ model
+    """.split()  # noqa: SIM905 - a list of words, not of lines
 )
 _MARKS = ("</", "<|", "[[", '\\"id\\"', '\\"i\\"', "user:")
 _ALL_MARKS = (*_MARKS, "指示", "指令", "忽略", "无视", "忘记", "bỏ qua")
