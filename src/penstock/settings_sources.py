@@ -95,6 +95,9 @@ def from_environment(settings: type[BaseSettings]) -> Layer:
         named = re.search(r'field "(\w+)"', str(error))
         variable = env_name([named[1]]) if named else PREFIX
         raise SettingsError(f"{variable}: this is a table; set its entries, as in {variable}__NAME=VALUE") from None
+    for path, _ in list(leaves(tree)):
+        if env_name(path) in names:  # as it was written: a password such as 1e5 is no number
+            _put(tree, path, os.environ[names[env_name(path)]])
     if isinstance(tree.get("kafka"), dict):
         tree["kafka"] = {name.replace("_", "."): value for name, value in tree["kafka"].items()}
     return Layer(tree, {path: f"environment {env_name(path)}" for path, _ in leaves(tree)})
@@ -166,7 +169,8 @@ def explain(error: Mapping[str, Any], origins: Mapping[Keys, str], settings: typ
     if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return f"{name}: no such setting{_guess(path[-1], _names_at(settings, path[:-1]))}\n  {place}"
     given = error["input"]
-    shown = f", got {given!r}" if isinstance(given, _PLAIN) and not SENSITIVE.search(path[-1]) else ""
+    is_told = error["type"] == "value_error" or SENSITIVE.search(path[-1]) or not isinstance(given, _PLAIN)
+    shown = "" if is_told else f", got {given!r}"
     said = error["msg"].removeprefix("Value error, ").removeprefix("Input ") + shown
     return f"{name}: {said}\n  {_and_variable(place, path)}"
 

@@ -75,6 +75,11 @@ def produce(
     _report(invocation, reader.produced, topic, as_json=as_json)
 
 
+def count(number: int, noun: str) -> str:
+    """A number and its noun."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def _headers(given: list[str]) -> tuple[tuple[str, bytes], ...]:
     pairs = [text.partition("=") for text in given]
     for name, equals, _ in pairs:
@@ -97,7 +102,7 @@ class LineReader:
         """Line number and record of every good line."""
         from penstock.record import NewRecord
 
-        for number, line in enumerate(lines, 1):
+        for number, line in self._numbered(lines):
             value = line.rstrip(b"\r\n")
             if number == 1:
                 value = value.removeprefix(b"\xef\xbb\xbf")
@@ -106,12 +111,21 @@ class LineReader:
                 continue
             try:
                 event = json.loads(value)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 if not self._is_raw:
                     self.bad(number, f"no JSON: {error}")
                     continue
                 event = None
             yield number, NewRecord(self._topic, self._key(event), value, self._headers)
+
+    def _numbered(self, lines: io.BufferedIOBase) -> Iterator[tuple[int, bytes]]:
+        """Up to where the file is damaged: what stands before that is sent."""
+        number = 0
+        try:
+            for number, line in enumerate(lines, 1):
+                yield number, line
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            self.bad(number + 1, f"the gzip file is damaged from here on: {error}")
 
     def bad(self, number: int, why: str) -> None:
         """This line became no event."""
@@ -141,10 +155,6 @@ def opened(file: str) -> Iterator[io.BufferedIOBase]:
     is_packed = buffered.peek(2)[:2] == b"\x1f\x8b"
     try:
         yield gzip.GzipFile(fileobj=buffered) if is_packed else buffered
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise SettingsError(
-            f"{file} is a damaged gzip file: {error}; what stands before the damage was sent"
-        ) from error
     finally:
         if file != "-":
             source.close()
@@ -225,7 +235,7 @@ def _report(invocation: Invocation, produced: Produced, topic: str, *, as_json: 
             }
         )
     elif not invocation.is_quiet:
-        tell(f"{produced.sent:,} events sent to {topic}")
+        tell(f"{count(produced.sent, 'event')} sent to {topic}")
         if produced.without_key:
             tell(f"{produced.without_key:,} of them without a key: the field is missing or no plain value")
     if not produced.bad:
@@ -236,4 +246,4 @@ def _report(invocation: Invocation, produced: Produced, topic: str, *, as_json: 
         tell(f"… and {len(produced.bad) - SHOWN_BAD_LINES:,} more (--json lists all)")
     from penstock.cli.failures import CheckFailed
 
-    raise CheckFailed(f"{len(produced.bad):,} lines were not sent; --raw sends lines as they are")
+    raise CheckFailed(f"{count(len(produced.bad), 'line')} not sent; --raw sends lines as they are")

@@ -19,7 +19,7 @@ from penstock.cli.command import Invocation, command, run_async
 from penstock.cli.completion import complete_topics
 from penstock.cli.console import emit, out, tell
 from penstock.errors import SettingsError
-from penstock.record import Partition
+from penstock.record import Partition, header_text
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -198,9 +198,18 @@ def _pretty(record: Record) -> Text:
         (when, "dim"),
         " ",
         (printable(_text(record.key) or "-"), "green"),
+        (_buried(record), "yellow"),
         " ",
         value,
     )
+
+
+def _buried(record: Record) -> str:
+    """Why a dead letter is one; its value is the event, byte for byte."""
+    from penstock.deadletters.letter import PREFIX
+
+    reason, detail = (header_text(record.headers, PREFIX + name) for name in ("reason", "message"))
+    return f" {printable(reason)}: {printable(detail or '')}" if reason else ""
 
 
 def printable(text: str) -> str:

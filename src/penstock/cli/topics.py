@@ -5,6 +5,7 @@ terminal → [topics] → log
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Make and list topics.", no_args_is_help=True)
 
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,249}")
 DAY_MS = 24 * 3600 * 1000
 
 
@@ -55,6 +57,9 @@ def create(
         specs += [spec for task in load_tasks(tasks) for spec in topic_specs(task, partitions)]
     if not specs:
         raise SettingsError("which topics? name them, or give --task MODULE:TASK for all that a task needs")
+    for spec in specs:
+        if not _NAME.fullmatch(spec.name) or spec.name in (".", ".."):
+            raise SettingsError(f"{spec.name!r} is no topic name: use letters, digits, '.', '_', '-', at most 249")
     specs = list({spec.name: spec for spec in specs}.values())
     made = run_async(_create(invocation, specs))
     for spec in specs:
