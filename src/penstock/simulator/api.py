@@ -8,6 +8,7 @@ billed whether or not its client is still there.
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 from hashlib import blake2b
@@ -24,7 +25,7 @@ from penstock.simulator.exchange import Exchange
 from penstock.simulator.failures import ApiError, BadRequest
 from penstock.simulator.faults import HEADER, STATUSES, Fault, FaultError, Faults, read_fault, read_header, read_rates
 from penstock.simulator.limits import Limits
-from penstock.simulator.models import bill_nanousd
+from penstock.simulator.models import BY_NAME, bill_nanousd
 from penstock.simulator.replies import Composer, Reply
 from penstock.simulator.spend import SpendCap
 from penstock.simulator.validation import Ask, check_version, parse_body, read_ask
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from penstock.simulator.exchange import Request
     from penstock.simulator.options import SimulatorOptions
 
+log = logging.getLogger(__name__)
 ORGANIZATION = "5a1d1a7e-0000-4000-8000-70656e73746f"
 
 
@@ -86,6 +88,8 @@ class Api:
             return self._other(request, request_id)
         except ApiError as error:
             return self._failed(error, request_id, request)
+        except RecursionError:
+            return self._failed(BadRequest("The request body is nested too deeply"), request_id, request)
 
     def set_faults(self, body: dict[str, Any]) -> dict[str, Any]:
         """Replace rates, script or both."""
@@ -122,6 +126,10 @@ class Api:
             exchange = self._failed(error, request_id, request, call)
         except RecursionError:
             exchange = self._failed(BadRequest("The request body is nested too deeply"), request_id, request, call)
+        except Exception:
+            # A mistake of the simulator's own must look like any server's, and be seen.
+            log.exception("request %s failed", request_id)
+            exchange = self._failed(ApiError(500, STATUSES["500"]), request_id, request, call)
         call.status = exchange.status if exchange.manner not in ("reset_after", "stall") else 0
         exchange.ends = lambda delivered: self.accounts.end(call, self._now_ms(), delivered=delivered)
         return exchange
@@ -132,9 +140,9 @@ class Api:
         if request.failure is not None:
             raise request.failure
         body = parse_body(request.body)
+        call.model = _served(body.get("model"))
         fault = self._fault(request, body, call)
         ask = read_ask(body, version)
-        call.model = ask.model.id
         self._spend.check()
         if 0 < self.options.max_in_flight < self.accounts.in_flight:
             raise ApiError(529, STATUSES["529"])
@@ -269,6 +277,12 @@ def _key(request: Request) -> bytes:
         return key
     scheme, _, token = request.headers.get(b"authorization", b"").partition(b" ")
     return token.strip() if scheme.lower() == b"bearer" else b""
+
+
+def _served(name: object) -> str:
+    """The id of a model in service; empty for anything else, which validation will reject."""
+    model = BY_NAME.get(name) if isinstance(name, str) else None
+    return model.id if model is not None and model.lifecycle != "retired" else ""
 
 
 def _raw_text(body: dict[str, Any]) -> str:

@@ -16,7 +16,8 @@ from penstock.simulator import words
 
 MAX_QUOTE_CHARS = 90
 FILLER_WORDS = 6
-"""From here on, a text half of whose words repeat others is filler."""
+MAX_FILLER_WORDS = 40
+"""Between these, a text half of whose words repeat others is filler; long texts repeat words anyway."""
 MAX_JUDGED_CHARS = 8_000
 """What stands behind it is not judged; a model too reads long texts less closely."""
 
@@ -247,7 +248,7 @@ def _signals(marked: list[Marked], text: str, lowered: str, listed: list[str]) -
         signals.setdefault("spam", Signal("spam", "link", 2, "http" if "http" in lowered else "www."))
     elif ("+" in lowered or " 0" in lowered) and (number := _NUMBER.search(lowered)):
         signals.setdefault("spam", Signal("spam", "contact", 1, number.group()))
-    if len(listed) >= FILLER_WORDS and len(set(listed)) * 2 <= len(listed):
+    if FILLER_WORDS <= len(listed) <= MAX_FILLER_WORDS and len(set(listed)) * 2 <= len(listed):
         signals.setdefault("spam", Signal("spam", "repeated", 2, listed[0]))
     elif len(listed) < FILLER_WORDS and any(len(word) > 9 and len({*word}) == 1 for word in listed):
         signals.setdefault("spam", Signal("spam", "repeated", 2, max(listed, key=len)))

@@ -104,6 +104,8 @@ class Label:
     name: str
     meanings: dict[str, str] = field(default_factory=dict)
     """Code to meaning, lower case."""
+    signed: bool = False
+    """Whether praise is to be marked with a plus and criticism with a minus."""
 
     @property
     def words(self) -> frozenset[str]:
@@ -116,15 +118,16 @@ def read_label(key: str, description: Any) -> Label:
     text = description if isinstance(description, str) else ""
     match = _NAME.match(text)
     rest = text[match.end() :] if match else ""
+    signed = "(+)" in text and "(-)" in text
     if match is None or not (rest == "" or rest.startswith((". ", ": ")) or rest == "."):
-        return Label(key)
+        return Label(key, signed=signed)
     legend = rest[2:].split(". ", 1)[0] if rest.startswith(": ") else ""
     meanings: dict[str, str] = {}
     for part in legend.split(", "):
         code, equals, meaning = part.partition("=")
         if equals:
             meanings[code.strip()] = meaning.strip().rstrip(".").lower()
-    return Label(match.group(), meanings)
+    return Label(match.group(), meanings, signed)
 
 
 Codes = list[tuple[Any, str]]
@@ -248,7 +251,7 @@ def text_role(label: Label) -> Callable[[Draw], str]:
     """What a free string says."""
     for names, say in _TEXT_ROLES:
         if label.words & names:
-            return say
+            return _signed_aspect if label.signed and say is _aspect else say
     return _snippet
 
 
@@ -283,6 +286,13 @@ def _aspect(draw: Draw) -> str:
     return draw.profile.aspects[0][0] if draw.profile.aspects else "product"
 
 
+_SIGNS = {"positive": "+", "negative": "-"}
+
+
+def _signed_aspect(draw: Draw) -> str:
+    return _SIGNS.get(_sentiment(draw), "") + _aspect(draw)
+
+
 def _snippet(draw: Draw) -> str:
     words = draw.profile.text.split()
     start = draw.pick(max(len(words) - 4, 1), 17)
@@ -300,7 +310,7 @@ _TEXT_ROLES: tuple[tuple[frozenset[str], Callable[[Draw], str]], ...] = (
     (frozenset({"summary", "title", "headline", "gist", "abstract"}), _summary),
     (frozenset({"language", "lang", "locale"}), _language),
     (frozenset({"sentiment", "mood"}), _sentiment),
-    (frozenset({"aspect", "topic", "category", "name", "feature"}), _aspect),
+    (frozenset({"aspect", "aspects", "topic", "topics", "category", "name", "feature", "features", "themes"}), _aspect),
 )
 
 _FLAGS = {"spam": "spam", "abuse": "abuse", "abusive": "abuse", "toxic": "abuse", "fake": "fake", "paid": "fake", "injection": "injection"}  # fmt: skip

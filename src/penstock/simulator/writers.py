@@ -242,9 +242,8 @@ def _compile_type(kind: str, schema: dict[str, Any], root: dict[str, Any], label
     if kind == "object":
         return _compile_object(schema, root)
     if kind == "array":
-        item = _compile(schema.get("items", {"type": "string"}), root, label.name)
-        if isinstance(item, Choice) and label.meanings:
-            item = Choice([code for code, _ in item.codes], label)
+        inherited = {"description": schema["description"]} if "description" in schema else {}
+        item = _compile({**inherited, **schema.get("items", {"type": "string"})}, root, label.name)
         return Listed(item, label, int(schema.get("minItems", 0)))
     if kind in ("integer", "number"):
         return Number(label, whole=kind == "integer")
