@@ -159,6 +159,7 @@ def test_defects_of_the_ids(kind, ids):
     assert account.totals()["nanousd"] > 0
     if kind == "enum_case":
         assert {entry["d"] for entry in entries} <= {"P", "H", "R"}
+        assert entries[1]["e"] == "you idiots"
 
 
 def test_defects_of_the_whole():

@@ -48,9 +48,10 @@ async def connected(server):
 
 
 async def settled(server, what, wanted):
-    """Wait until the accounts say so; the test's own time limit ends a wait in vain."""
-    while server.api.totals()[what] != wanted:
-        await asyncio.sleep(0.005)
+    """Wait until the accounts say so."""
+    async with asyncio.timeout(10):
+        while server.api.totals()[what] != wanted:  # noqa: ASYNC110 — the accounts are no asyncio.Event
+            await asyncio.sleep(0.005)
     return server.api.totals()
 
 

@@ -21,11 +21,12 @@ from penstock.simulator.accounts import Accounts, Call
 from penstock.simulator.answers import Judge, read_book
 from penstock.simulator.cache import CacheUse, PromptCache
 from penstock.simulator.clock import Clock, SystemClock
+from penstock.simulator.envelope import is_call, key_of, served_model, text_of, wrap
 from penstock.simulator.exchange import Exchange
 from penstock.simulator.failures import ApiError, BadRequest
 from penstock.simulator.faults import HEADER, STATUSES, Fault, FaultError, Faults, read_fault, read_header, read_rates
 from penstock.simulator.limits import Limits
-from penstock.simulator.models import BY_NAME, bill_nanousd
+from penstock.simulator.models import bill_nanousd
 from penstock.simulator.replies import Composer, Reply
 from penstock.simulator.spend import SpendCap
 from penstock.simulator.validation import Ask, check_version, parse_body, read_ask
@@ -67,7 +68,7 @@ class Api:
 
     def early(self, request: Request) -> Call | None:
         """A call whose connection is to be cut before its body is read; it is counted and costs nothing."""
-        if not _is_call(request):
+        if not is_call(request):
             return None
         fault = self._override(request) or self._faults.early()
         if fault is None or fault.kind != "reset_before":
@@ -81,7 +82,7 @@ class Api:
         """Answer one request."""
         if request.path.startswith("/simulator/"):
             return admin.handle(self, request)
-        if _is_call(request):
+        if is_call(request):
             return self._create(request)
         request_id = self.accounts.next_id()
         try:
@@ -115,7 +116,7 @@ class Api:
         named = request.headers.get(b"anthropic-workspace-id")
         if named:
             return named.decode("latin-1")
-        return f"wrkspc_01{blake2b(_key(request), digest_size=11).hexdigest()}"
+        return f"wrkspc_01{blake2b(key_of(request), digest_size=11).hexdigest()}"
 
     def _create(self, request: Request) -> Exchange:
         call = self.accounts.begin(self._now_ms())
@@ -140,7 +141,7 @@ class Api:
         if request.failure is not None:
             raise request.failure
         body = parse_body(request.body)
-        call.model = _served(body.get("model"))
+        call.model = served_model(body.get("model"))
         fault = self._fault(request, body, call)
         ask = read_ask(body, version)
         self._spend.check()
@@ -158,7 +159,7 @@ class Api:
 
         return Exchange(
             200,
-            _message(ask, use, reply, request_id),
+            wrap(ask, use, reply, request_id),
             request_id=request_id,
             headers=pool.headers() + self._identity(request),
             delay_seconds=self._latency_seconds(reply.items, ask),
@@ -170,7 +171,7 @@ class Api:
         """The fault of this call; those that are an error reply are raised."""
         fault = self._override(request)
         if fault is None:
-            fault = self._faults.late(_raw_text(body), str(body.get("model")))
+            fault = self._faults.late(text_of(body), str(body.get("model")))
         if fault is None:
             return None
         call.fault = fault.kind
@@ -200,7 +201,7 @@ class Api:
         if request.path.startswith("/v1/models"):
             found = catalogue.models(request)
         elif request.path == "/v1/organizations/rate_limits":
-            found = catalogue.rate_limits(request, self.limits, _key(request))
+            found = catalogue.rate_limits(request, self.limits, key_of(request))
         else:
             raise ApiError(404, f"Not found: {request.method} {request.path}")
         return Exchange(200, orjson.dumps(found), request_id=request_id, headers=self._identity(request))
@@ -229,7 +230,7 @@ class Api:
         )
 
     def _authenticate(self, request: Request) -> None:
-        key = _key(request)
+        key = key_of(request)
         if not key:
             raise ApiError(401, "x-api-key header is required")
         if self.options.api_keys and key.decode("latin-1") not in self.options.api_keys:
@@ -264,68 +265,3 @@ class Api:
             return read_header(value)
         except FaultError as error:
             raise BadRequest(f"{HEADER.decode()}: {error}") from None
-
-
-def _is_call(request: Request) -> bool:
-    return request.path == "/v1/messages" and request.method == "POST"
-
-
-def _key(request: Request) -> bytes:
-    """The API key; of both headers `x-api-key` wins."""
-    key = request.headers.get(b"x-api-key")
-    if key:
-        return key
-    scheme, _, token = request.headers.get(b"authorization", b"").partition(b" ")
-    return token.strip() if scheme.lower() == b"bearer" else b""
-
-
-def _served(name: object) -> str:
-    """The id of a model in service; empty for anything else, which validation will reject."""
-    model = BY_NAME.get(name) if isinstance(name, str) else None
-    return model.id if model is not None and model.lifecycle != "retired" else ""
-
-
-def _raw_text(body: dict[str, Any]) -> str:
-    """The text of the last message, for faults that ask for it, before anything is validated."""
-    messages = body.get("messages")
-    last = messages[-1] if isinstance(messages, list) and messages else None
-    content = last.get("content") if isinstance(last, dict) else None
-    if isinstance(content, str):
-        return content
-    blocks = content if isinstance(content, list) else []
-    return "\n".join(
-        block["text"] for block in blocks if isinstance(block, dict) and isinstance(block.get("text"), str)
-    )
-
-
-def _message(ask: Ask, use: CacheUse, reply: Reply, request_id: str) -> bytes:
-    usage = use.usage
-    return orjson.dumps(
-        {
-            "id": f"msg_{request_id[4:]}",
-            "type": "message",
-            "role": "assistant",
-            "model": ask.model.id,
-            "content": reply.content,
-            "stop_reason": reply.stop_reason,
-            "stop_sequence": reply.stop_sequence,
-            "stop_details": reply.stop_details,
-            "container": None,
-            "diagnostics": None,
-            "usage": {
-                "input_tokens": usage.input,
-                "cache_creation_input_tokens": usage.write_5m + usage.write_1h,
-                "cache_read_input_tokens": usage.read,
-                "cache_creation": {
-                    "ephemeral_5m_input_tokens": usage.write_5m,
-                    "ephemeral_1h_input_tokens": usage.write_1h,
-                },
-                "output_tokens": reply.output_tokens,
-                "output_tokens_details": {"thinking_tokens": reply.thinking_tokens},
-                "server_tool_use": None,
-                "service_tier": "standard",
-                "inference_geo": "us" if ask.regional else "global",
-                **({"speed": "fast"} if ask.fast else {}),
-            },
-        }
-    )

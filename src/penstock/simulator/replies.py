@@ -12,7 +12,7 @@ import orjson
 
 from penstock.simulator.answers import Event, Judge, read_events
 from penstock.simulator.tokens import chars_of, count_chars
-from penstock.simulator.writers import Listed, Record
+from penstock.simulator.writers import Choice, Listed, Record
 
 if TYPE_CHECKING:
     from penstock.simulator.roles import Draw
@@ -121,7 +121,7 @@ class Composer:
         if not events or entry is None or not isinstance(root, Record):
             value = root.write(self._single(ask, events))
         else:
-            value = {"r": _spoiled([self._entry(entry, event, ask.model.line) for event in events], defect)}
+            value = {"r": _spoiled([self._entry(entry, event, ask.model.line) for event in events], defect, entry)}
             value |= {key: writer.write(self._whole(ask)) for key, writer in root.by_key.items() if key != "r"}
         text = orjson.dumps(value).decode()
         if defect == "invalid_json":
@@ -154,7 +154,7 @@ def _entry_of(writer: Any) -> Record | None:
     return entry if isinstance(entry, Record) and "i" in entry.by_key else None
 
 
-def _spoiled(entries: list[dict[str, Any]], defect: str) -> list[dict[str, Any]]:
+def _spoiled(entries: list[dict[str, Any]], defect: str, entry: Record) -> list[dict[str, Any]]:
     """The entries with the defect that is asked for."""
     middle = len(entries) // 2
     if defect == "missing":
@@ -166,12 +166,7 @@ def _spoiled(entries: list[dict[str, Any]], defect: str) -> list[dict[str, Any]]
     if defect == "permuted":
         return entries[::-1]
     if defect == "enum_case":
-        return [{key: _upper(key, value) for key, value in entry.items()} for entry in entries]
+        # Structured output does not promise the case of enum values; ids and free text keep theirs.
+        chosen = {key for key, writer in entry.by_key.items() if isinstance(writer, Choice)}
+        return [{key: str(value).upper() if key in chosen else value for key, value in one.items()} for one in entries]
     return entries
-
-
-def _upper(key: str, value: Any) -> Any:
-    """Structured output does not promise the case of enum values; ids and free text keep theirs."""
-    if key == "i" or not isinstance(value, str) or len(value) > 12:
-        return value
-    return value.upper()

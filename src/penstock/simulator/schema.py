@@ -1,6 +1,6 @@
 """Which JSON schemas structured output takes, and which it rejects: the API's subset, its limits and its words.
 
-validation → [schema] → writers
+validation → [schema] → compiler
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from penstock.simulator.compiler import compile_writer
 from penstock.simulator.failures import BadRequest
 from penstock.simulator.patterns import PatternError, parse_pattern
-from penstock.simulator.writers import Writer, compile_writer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from penstock.simulator.writers import Writer
 
 MAX_OPTIONAL = 24
 MAX_UNIONS = 16
