@@ -14,7 +14,6 @@ from pydantic import BaseModel, field_validator
 from penstock.claude.models import Tokens
 from penstock.claude.reply import Reply, outcomes, read_entries
 from penstock.claude.schema import make_form
-from penstock.errors import Skip
 from penstock.outcome import Again, Answer, Charge, Failure, Outcome, Responder
 from penstock.record import Partition, Record
 from penstock.task import Task
@@ -200,49 +199,6 @@ def test_deep_nesting_is_no_way_to_crash(text: str) -> None:
     """A reply nested deeper than any parser goes is unreadable, no more."""
     for stop in ("end_turn", "max_tokens"):
         assert {said(o) for o in settle(reply(text, stop), IDS)} <= {"truncated", "invalid_output"}
-
-
-def refuses(_: Review, verdict: Verdict) -> None:
-    if verdict.decision == "hold":
-        raise ValueError("not hold")
-
-
-def leaks(review: Review, _: Verdict) -> None:
-    raise ValueError(f"does not fit {review.text}")
-
-
-def breaks(*_: Any) -> Any:
-    raise KeyError("x")
-
-
-def skips(*_: Any) -> Any:
-    raise Skip
-
-
-def returns_nothing(*_: Any) -> Any:
-    return None
-
-
-@pytest.mark.parametrize(
-    ("hooks", "ended", "detail"),
-    [
-        ({"validate": refuses}, "invalid_output", "not hold"),
-        ({"validate": leaks}, "invalid_output", "repeats text of the event"),
-        ({"validate": breaks}, "hook_failed", "validate raised KeyError"),
-        ({"finish": breaks}, "hook_failed", "finish raised KeyError"),
-        ({"finish": skips}, "hook_failed", "finish raised Skip"),
-        ({"finish": returns_nothing}, "hook_failed", "finish returned NoneType where Verdict"),
-        ({"finish": lambda _, v: v.model_copy(update={"decision": "reject"})}, "reject", ""),
-    ],
-)
-def test_hooks_end_their_own_item_only(hooks: dict[str, Any], ended: str, detail: str) -> None:
-    """A hook that objects asks again; one that breaks ends its item, named with the exception's type."""
-    task = Task("judge", reads="events", input=Review, output=Verdict, instructions="Judge.", **hooks)
-    (outcome,) = settle(reply(text_of(entry("aaaaa", "h"))), ["aaaaa"], task, text="some words that must not leak")
-    assert said(outcome) == ended
-    if not isinstance(outcome, Answer):
-        assert detail in outcome.detail
-        assert "some words" not in outcome.detail
 
 
 def test_a_validator_of_the_output_model_may_break_too() -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import orjson
@@ -24,7 +23,6 @@ _CUT = frozenset({"max_tokens", "model_context_window_exceeded"})
 _HEAD = re.compile(r'\s*\{\s*"r"\s*:\s*\[')
 _BETWEEN = re.compile(r"[\s,]*")
 _DECODER = json.JSONDecoder()
-_OVERLAP_CHARS = 16
 _DETAIL_CHARS = 300
 
 
@@ -121,7 +119,7 @@ def outcomes(
         elif key in entries.contradicted:
             ended.append(Again("invalid_output", detail="answered twice, not alike", charge=charge))
         else:
-            ended.append(_judge(task, form, item, entry, by, charge))
+            ended.append(_judge(task, form, entry, by, charge))
     return ended
 
 
@@ -142,9 +140,7 @@ def _unanswered(reply: Reply, charge: Charge | None, *, readable: bool, cut: boo
     return Again("missing", detail="the reply has no entry for it", split=split, charge=charge)
 
 
-def _judge(
-    task: Task[Any, Any], form: Form, item: Item, entry: dict[str, Any], by: Responder, charge: Charge | None
-) -> Outcome:
+def _judge(task: Task[Any, Any], form: Form, entry: dict[str, Any], by: Responder, charge: Charge | None) -> Outcome:
     try:
         content, confidence = form.read(entry)
         output = task.output.model_validate_json(orjson.dumps(content))
@@ -155,38 +151,8 @@ def _judge(
         return Again("invalid_output", detail=str(error), charge=charge)
     except Exception as error:  # noqa: BLE001  # a validator of the user's model
         return _hook_failed(task.output.__name__, error, charge)
-    if task.validate is None and task.finish is None:
-        return Answer(output, confidence, by, charge)
-    return _through_hooks(task, item, Answer(output, confidence, by, charge))
-
-
-def _through_hooks(task: Task[Any, Any], item: Item, answer: Answer) -> Outcome:
-    output, charge = answer.output, answer.charge
-    hook = "validate"
-    try:
-        if task.validate is not None:
-            task.validate(item.input, output)
-        hook = "finish"
-        if task.finish is not None:
-            output = task.finish(item.input, output)
-    except Exception as error:  # noqa: BLE001  # the user's code
-        if hook == "validate" and isinstance(error, ValueError):
-            return Again("invalid_output", detail=without_text_of(item, str(error)), charge=charge)
-        return _hook_failed(hook, error, charge)
-    if not isinstance(output, task.output):
-        detail = f"finish returned {type(output).__name__} where {task.output.__name__} is wanted"
-        return Failure("hook_failed", detail, charge=charge)
-    return replace(answer, output=output)
+    return Answer(output, confidence, by, charge)
 
 
 def _hook_failed(hook: str, error: Exception, charge: Charge | None) -> Failure:
     return Failure("hook_failed", f"{hook} raised {type(error).__name__}", charge=charge)
-
-
-def without_text_of(item: Item, message: str) -> str:
-    """A message for people, left away where it repeats a part of the event."""
-    message = message[:_DETAIL_CHARS]
-    starts = range(max(1, len(message) - _OVERLAP_CHARS + 1))
-    if any(message[at : at + _OVERLAP_CHARS] in item.text for at in starts):
-        return "(the message repeats text of the event)"
-    return message

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
 
 from penstock.engine.batcher import Batcher, BatchLimits
+from penstock.engine.hooks import through_hooks
 from penstock.engine.isolation import halves
 from penstock.engine.retry import RetryOptions, backoff_seconds
 from penstock.outcome import WEATHER, Again, Answer, Deferred, Failure, FailureReason, Outcome
@@ -141,7 +142,8 @@ class Cascade:
             if isinstance(outcome, Again) and outcome.split and len(items) > 1:
                 split.append(item)
                 continue
-            ending = self._settle_one(stage, item, outcome, seconds)
+            checked = through_hooks(self._task, item, outcome) if isinstance(outcome, Answer) else outcome
+            ending = self._settle_one(stage, item, checked, seconds)
             if ending is not None:
                 endings.append(Ending(item, ending))
         if split:
