@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, get_args, get_type_hints
 
@@ -33,31 +33,35 @@ Without a key of ours `ANTHROPIC_API_KEY` serves.
 Properties of librdkafka keep their names in the file (`[kafka]`, then `security.protocol = "SASL_SSL"`); in the environment
 underscores stand for their dots: `PENSTOCK_KAFKA__SECURITY_PROTOCOL`.
 
-| setting | default | what it does |
-|---|---|---|
 """
+
+COLUMNS = "| setting | default | what it does |\n|---|---|---|\n"
+Row = tuple[str, str, str]
 
 
 def settings_page() -> str:
-    """The whole page."""
-    return HEAD + "".join(f"| `{name}` | {default} | {text} |\n" for name, default, text in _rows())
-
-
-def _rows() -> Iterator[tuple[str, str, str]]:
+    """The whole page: single settings first, then a section for every table."""
     from penstock.settings import Settings
 
+    single: list[Row] = []
+    sections: list[str] = []
     for name, info in Settings.model_fields.items():
         value = info.get_default(call_default_factory=True)
-        if is_dataclass(value) and not isinstance(value, type):
-            yield from _option_rows(name, type(value))
-            continue
-        yield name, _shown(value), _one_line(info.description or "")
-        for kind in get_args(info.annotation):
-            if is_dataclass(kind) and isinstance(kind, type):
-                yield from _option_rows(f"{name}.<family>", kind)
+        told = _one_line(info.description or "")
+        kind = next((k for k in (type(value), *get_args(info.annotation)) if is_dataclass(k)), None)
+        if kind is None:
+            single.append((name, _shown(value), told))
+        else:
+            table = f"{name}.<family>" if isinstance(value, dict) else name
+            sections.append(f"\n## `[{table}]`\n\n{told}\n\n{_table(_option_rows(table, kind))}")
+    return HEAD + _table(single) + "".join(sections)
 
 
-def _option_rows(table: str, kind: type) -> Iterator[tuple[str, str, str]]:
+def _table(rows: Iterable[Row]) -> str:
+    return COLUMNS + "".join(f"| `{name}` | {default} | {text} |\n" for name, default, text in rows)
+
+
+def _option_rows(table: str, kind: Any) -> Iterator[Row]:
     told = _field_docstrings(kind)
     hints = get_type_hints(kind)
     for option in fields(kind):
@@ -71,7 +75,7 @@ def _option_rows(table: str, kind: type) -> Iterator[tuple[str, str, str]]:
         yield f"{table}.{option.name}", _shown(default), _one_line(text)
 
 
-def _field_docstrings(kind: type) -> dict[str, str]:
+def _field_docstrings(kind: Any) -> dict[str, str]:
     """The strings below the fields, where option classes explain themselves."""
     body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
     assert isinstance(body, ast.ClassDef)
@@ -88,7 +92,7 @@ def _choices(hint: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    if value is None:
+    if value is None or value == "":
         return "-"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
