@@ -185,3 +185,30 @@ def test_events_are_read_by_the_wire_format():
     found = read_events("\n".join(lines))
     assert [(event.id, event.text) for event in found] == [("a", "T"), ("b", hostile), ("d", "\ud800"), ("e", "[1,2]")]
     assert found[0].raw == '{"text":"T","n":1}'
+
+
+def test_limits_told_in_words_are_kept():
+    """What a schema cannot say stands in descriptions, and a good model keeps to it: bounds, lengths, numbers of items."""
+    told = {
+        "i": {"type": "string"},
+        "n": {"type": "integer", "description": "stars. at least 1, at most 3"},
+        "m": {"type": "integer", "description": "size. more than 10, less than 13"},
+        "f": {"type": "number", "description": "share. at least 0, at most 1"},
+        "s": {"type": "string", "description": "summary. at most 12 characters"},
+        "l": {"type": "array", "items": {"type": "string"}, "description": "tags. at least 2 items, at most 3 items"},
+    }
+    output = {"format": {"type": "json_schema", "schema": batch_schema(told, tuple(told))}}
+    for entry in Account().entries(
+        batch(*(f"A very fine lamp {number}" for number in range(50)), output_config=output)
+    ):
+        assert 1 <= entry["n"] <= 3
+        assert entry["m"] in (11, 12)
+        assert 0 <= entry["f"] <= 1
+        assert 0 < len(entry["s"]) <= 12
+        assert len(entry["l"]) in (2, 3)
+
+
+def test_objects_without_a_text_are_judged_by_their_strings():
+    """Tickets with subject and body are read too, and no quote runs from one field into the next."""
+    entry = Account().entries(batch({"subject": "Invoice", "body": "You idiots", "n": 1}))[0]
+    assert (entry["d"], entry["e"]) == ("r", "You idiots")

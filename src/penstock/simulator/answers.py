@@ -26,6 +26,8 @@ class Event(NamedTuple):
 
     id: str
     text: str
+    judged: str
+    """What the plain words are looked for in: the text, or of another object all its strings, one a line."""
     raw: str
     """The event's JSON as it stood there: what counts as the same event."""
 
@@ -68,7 +70,8 @@ def read_events(text: str) -> list[Event]:
     for line, row in zip(lines, rows, strict=True):
         if isinstance(row, dict) and "event" in row and isinstance(row.get("id"), str):
             start = line.find('"event":') + 8
-            events.append(Event(row["id"], _text_of(row["event"]), line[start:-1]))
+            text = _text_of(row["event"])
+            events.append(Event(row["id"], text, _judged(row["event"], text), line[start:-1]))
     return events
 
 
@@ -98,6 +101,12 @@ def _text_of(event: Any) -> str:
     return json.dumps(event, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
+def _judged(event: Any, text: str) -> str:
+    if isinstance(event, dict) and not isinstance(event.get("text"), str):
+        return "\n".join(value for value in event.values() if isinstance(value, str)) or text
+    return text
+
+
 class Judge:
     """Says of each text what the simulated model says of it: the same for the same seed."""
 
@@ -105,6 +114,13 @@ class Judge:
         self._key = seed.to_bytes(8, "little", signed=True)
         self._book = book
         self._profiles: dict[str, Profile] = {}
+
+    def about(self, event: Event, line: str) -> Draw:
+        """What an answer about this event is made of."""
+        draw = self.draw(event.judged, line)
+        if self._book:
+            draw.answers = self._recorded(event.text)
+        return draw
 
     def draw(self, text: str, line: str) -> Draw:
         """What an answer about this text is made of, for a model of this line."""

@@ -130,10 +130,10 @@ class Composer:
 
     def _single(self, ask: Ask, events: list[Event]) -> Draw:
         """A schema without a list of entries speaks about the only event, else about the whole text."""
-        return self._judge.draw(events[0].text, ask.model.line) if len(events) == 1 else self._whole(ask)
+        return self._judge.about(events[0], ask.model.line) if len(events) == 1 else self._whole(ask)
 
     def _entry(self, entry: Record, event: Event, line: str) -> dict[str, Any]:
-        written = entry.write(self._judge.draw(event.text, line))
+        written = entry.write(self._judge.about(event, line))
         written["i"] = event.id
         return written
 

@@ -5,6 +5,7 @@ profile → [roles] → writers
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"[A-Za-z_]\w*")
 _SPLIT = re.compile(r"[^\w]+|_")
+_BOUND = re.compile(r"\b(at least|at most|more than|less than) (-?\d+(?:\.\d+)?)(?: (characters|items))?")
+_BOUNDLESS = (-math.inf, math.inf)
 _MASK = (1 << 64) - 1
 
 PUBLISH = (
@@ -46,7 +49,10 @@ HOLD = (
     "needs_review",
 )
 REJECT = ("reject", "rejected", "remove", "block", "blocked", "deny", "delete", "ban", "unsafe", "violation")
-PRIORITIES = ("low", "minor", "normal", "medium", "moderate", "high", "major", "urgent", "critical")
+PRIORITIES = (
+    "low", "minor", "later", "week", "normal", "medium", "moderate", "today", "soon", "high", "major", "urgent", "critical",
+    "now", "immediate",
+)  # fmt: skip
 LANGUAGES = {
     "en": "english", "de": "german", "es": "spanish", "fr": "french", "pt": "portuguese", "it": "italian", "nl": "dutch",
     "vi": "vietnamese", "id": "indonesian", "tr": "turkish", "pl": "polish", "zh": "chinese", "ja": "japanese",
@@ -105,6 +111,12 @@ class Label:
     """Code to meaning, lower case."""
     signed: bool = False
     """Whether praise is to be marked with a plus and criticism with a minus."""
+    bounds: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Least and most, told in words: of a number under the empty name, of `characters`, of `items`."""
+
+    def bound(self, unit: str) -> tuple[float, float]:
+        """Least and most of a unit."""
+        return self.bounds.get(unit, _BOUNDLESS)
 
     @property
     def words(self) -> frozenset[str]:
@@ -119,14 +131,26 @@ def read_label(key: str, description: Any) -> Label:
     rest = text[match.end() :] if match else ""
     signed = "(+)" in text and "(-)" in text
     if match is None or not (rest == "" or rest.startswith((". ", ": ")) or rest == "."):
-        return Label(key, signed=signed)
+        return Label(key, signed=signed, bounds=_bounds(text))
     legend = rest[2:].split(". ", 1)[0] if rest.startswith(": ") else ""
     meanings: dict[str, str] = {}
     for part in legend.split(", "):
         code, equals, meaning = part.partition("=")
         if equals:
             meanings[code.strip()] = meaning.strip().rstrip(".").lower()
-    return Label(match.group(), meanings, signed)
+    return Label(match.group(), meanings, signed, _bounds(text))
+
+
+def _bounds(text: str) -> dict[str, tuple[float, float]]:
+    """What a schema of the subset cannot say stands in descriptions: `at least 1, at most 5`."""
+    found: dict[str, tuple[float, float]] = {}
+    for words, number, unit in _BOUND.findall(text):
+        least, most = found.get(unit, _BOUNDLESS)
+        if words in ("at least", "more than"):
+            found[unit] = (float(number) + (words == "more than"), most)
+        else:
+            found[unit] = (least, float(number) - (words == "less than"))
+    return found
 
 
 Codes = list[tuple[Any, str]]
@@ -144,7 +168,19 @@ def chooser(label: Label, codes: Codes) -> Choose:
         return _by(codes, lambda draw: (draw.profile.language, LANGUAGES.get(draw.profile.language, ""), "other"))
     if label.words & {"priority", "urgency", "severity", "importance"} and meanings & set(PRIORITIES):
         return _by(codes, _priorities)
-    if label.words & {"aspect", "topic", "category", "subject", "name", "kind", "type", "queue", "team", "intent"}:
+    if label.words & {
+        "aspect",
+        "topic",
+        "category",
+        "subject",
+        "name",
+        "kind",
+        "type",
+        "queue",
+        "team",
+        "intent",
+        "department",
+    }:
         return _topical(codes)
     return lambda draw: codes[draw.pick(len(codes), len(label.name))][0]
 
@@ -199,7 +235,7 @@ def _priorities(draw: Draw) -> tuple[str, ...]:
     if draw.profile.urgent:
         return tuple(reversed(PRIORITIES))
     if draw.profile.sentiment == "negative":
-        return ("high", "major", "medium", "normal", "moderate", "low")
+        return ("high", "major", "today", "soon", "medium", "normal", "moderate", "low")
     return ("low", "minor", "normal", "medium") if draw.pick(2, 11) else ("normal", "medium", "moderate", "low")
 
 

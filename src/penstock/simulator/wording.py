@@ -49,6 +49,21 @@ def _aspect(draw: Draw) -> str:
     return draw.profile.aspects[0][0] if draw.profile.aspects else "product"
 
 
+def _reply(draw: Draw) -> str:
+    return _THANKS.get(draw.profile.language, _THANKS["en"])
+
+
+_THANKS = {
+    "en": "Thank you for writing; the right team has your message.",
+    "de": "Danke für Ihre Nachricht, das richtige Team hat sie.",
+    "es": "Gracias por su mensaje, ya lo tiene el equipo adecuado.",
+    "fr": "Merci pour votre message, la bonne équipe l'a reçu.",
+    "pt": "Obrigado pela mensagem, a equipa certa já a tem.",
+    "it": "Grazie per il messaggio, lo ha la squadra giusta.",
+    "vi": "Cảm ơn bạn, bộ phận phụ trách đã nhận được tin nhắn.",
+    "id": "Terima kasih, tim yang tepat sudah menerima pesan Anda.",
+    "zh": "谢谢您的留言, 相关团队已经收到。",
+}
 _SIGNS = {"positive": "+", "negative": "-"}
 
 
@@ -70,6 +85,7 @@ _TEXT_ROLES: tuple[tuple[frozenset[str], Callable[[Draw], str]], ...] = (
     (frozenset({"i", "id", "key", "uuid"}), _id),
     (frozenset({"evidence", "quote", "excerpt", "passage", "span", "citation"}), _evidence),
     (frozenset({"reason", "rationale", "explanation", "justification", "why", "note"}), _reason),
+    (frozenset({"reply", "response", "answer"}), _reply),
     (frozenset({"summary", "title", "headline", "gist", "abstract"}), _summary),
     (frozenset({"language", "lang", "locale"}), _language),
     (frozenset({"sentiment", "mood"}), _sentiment),

@@ -5,6 +5,7 @@ compiler → [writers] → replies
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -15,6 +16,8 @@ from penstock.simulator.wording import flag_role, number_role, text_role
 MISSING: Any = object()
 """Stands for: this value does not fit here."""
 MAX_ASPECTS = 5
+MAX_ITEMS = 100
+MAX_CHARS = 2_000
 FORMATTED: dict[str, Callable[[int], str]] = {
     "date-time": lambda n: f"2026-0{n % 9 + 1}-1{n % 10}T0{n % 10}:30:00Z",
     "time": lambda n: f"0{n % 10}:30:00Z",
@@ -80,6 +83,7 @@ class Text:
         self._pattern = parse_pattern(schema["pattern"]) if "pattern" in schema else None
         self._format = FORMATTED.get(schema.get("format", ""))
         self._say = text_role(label)
+        self._most = int(min(label.bound("characters")[1], MAX_CHARS))
         self._free = self._pattern is None and self._format is None
 
     def write(self, draw: Draw) -> str:
@@ -88,7 +92,8 @@ class Text:
             return self._pattern.write(lambda below: draw.pick(below, next(picks)))
         if self._format is not None:
             return self._format(draw.pick(1 << 30))
-        return self._say(draw)
+        said = self._say(draw)
+        return said if len(said) <= self._most else said[: self._most].rstrip()
 
     def encode(self, value: Any) -> Any:
         return value if isinstance(value, str) and self._free else MISSING
@@ -100,12 +105,18 @@ class Number:
     def __init__(self, label: Label, *, whole: bool) -> None:
         self._say = number_role(label)
         self._whole = whole
+        self._least, self._most = label.bound("")
         self._share = not whole and bool(label.words & {"confidence", "probability", "score", "likelihood"})
 
     def write(self, draw: Draw) -> int | float:
-        if self._share:
-            return round(0.5 + draw.pick(500, 29) / 1000, 3)
-        return self._say(draw)
+        value = round(0.5 + draw.pick(500, 29) / 1000, 3) if self._share else self._say(draw)
+        if self._least <= value <= self._most:
+            return value
+        least = self._least if math.isfinite(self._least) else min(self._most, 0)
+        most = self._most if math.isfinite(self._most) else least + 100
+        if self._whole:
+            return math.ceil(least) + draw.pick(int(most) - math.ceil(least) + 1, 43)
+        return round(least + (most - least) * draw.pick(1000, 43) / 1000, 6)
 
     def encode(self, value: Any) -> Any:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -131,7 +142,9 @@ class Listed:
 
     def __init__(self, item: Writer, label: Label, least: int) -> None:
         self.item = item
-        self._least = least
+        told_least, told_most = label.bound("items")
+        self._least = max(least, int(told_least) if math.isfinite(told_least) else 0)
+        self._most = int(min(told_most, MAX_ITEMS))
         self._clauses = clauses(item.codes) if isinstance(item, Choice) else None
         self._aspects = bool(label.words & {"aspects", "topics", "features", "themes"})
         self._distinct = isinstance(item, Choice)
@@ -149,7 +162,9 @@ class Listed:
             ]
         if self._distinct:
             values = list(dict.fromkeys(values))
-        return values if len(values) >= self._least else [self.item.write(draw)]
+        while len(values) < self._least:
+            values.append(self.item.write(Draw(draw.profile, draw.line, salt=len(values) + 97)))
+        return values[: self._most]
 
     def encode(self, value: Any) -> Any:
         if not isinstance(value, (list, tuple)) or len(value) < self._least:
