@@ -112,7 +112,7 @@ def outcomes(
         split = len(items) > 1
         return [_unanswered(reply, charge, readable=entries is not None, cut=cut, split=split) for charge in charges]
     ended: list[Outcome] = []
-    for item, key, charge in zip(items, ids, charges, strict=True):
+    for key, charge in zip(ids, charges, strict=True):
         entry = entries.by_id.get(key)
         if entry is None:
             ended.append(_unanswered(reply, charge, readable=True, cut=cut, split=False))
