@@ -105,6 +105,65 @@ async def test_a_cut_connection_may_have_been_billed_and_a_refused_one_was_not()
     assert (refused.status, refused.kind, refused.sent) == (0, "unreachable", False)
 
 
+GOOD = orjson.dumps(
+    {
+        "id": "m",
+        "model": "x",
+        "content": [],
+        "stop_reason": "end_turn",
+        "usage": {"input_tokens": 1, "output_tokens": 2},
+    }
+)
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
+
+
+@pytest.mark.parametrize(
+    ("raw", "status", "kind"),
+    [
+        (b"", 0, "unreachable"),
+        (b"garbage\r\n\r\n", 0, "unreachable"),
+        (b"HTTP/1.1 200 OK\r\n", 0, "unreachable"),
+        (HEAD + b"content-length: 500\r\n\r\n" + GOOD, 0, "unreachable"),
+        (HEAD + b"transfer-encoding: chunked\r\n\r\n5\r\nhello\r\nzz\r\n", 0, "unreachable"),
+        (HEAD + b"content-encoding: gzip\r\ncontent-length: 5\r\n\r\nhello", 0, "unreachable"),
+        (HEAD + b"content-length: 5\r\n\r\n\xff\xfe{}\x00", 200, "unreadable"),
+        (b"HTTP/1.1 500 Oops\r\ncontent-length: 500\r\n\r\nshort", 0, "unreachable"),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", 200, "unreadable"),
+        (b"HTTP/1.1 302 Found\r\nlocation: ftp://x/\r\ncontent-length: 0\r\n\r\n", 0, "unreachable"),
+    ],
+)
+async def test_whatever_comes_over_the_wire_is_a_value(raw: bytes, status: int, kind: str) -> None:
+    """Broken HTTP, cut bodies, bad encodings and odd statuses end in a trouble, never in an exception."""
+
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
+        await reader.readexactly(length)
+        writer.write(raw)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(respond, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    client = ClaudeClient(ClaudeOptions(api_key="k", base_url=f"http://127.0.0.1:{port}", timeout_seconds=5))
+    try:
+        trouble = await client.send(CALL)
+    finally:
+        await client.close()
+        server.close()
+        await server.wait_closed()
+    assert isinstance(trouble, Trouble)
+    assert (trouble.status, trouble.kind, trouble.sent) == (status, kind, True)
+
+
+async def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls to a simulator on loopback go there directly, whatever proxy is set for the outside."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
+    async with scripted(lambda _: message("hi")) as (_, client):
+        assert isinstance(await client.send(CALL), Reply)
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -148,6 +148,14 @@ def test_a_cut_reply_keeps_what_was_complete() -> None:
     assert seen == {0, 1, 2, 3}
 
 
+def test_an_event_beyond_the_context_alone_is_too_large() -> None:
+    """A reply cut by the context window: several items come again in halves, one alone will never fit."""
+    assert {said(o) for o in settle(reply("", "model_context_window_exceeded"), IDS)} == {"truncated"}
+    (alone,) = settle(reply("", "model_context_window_exceeded"), ["aaaaa"])
+    assert isinstance(alone, Failure)
+    assert alone.reason == "too_large"
+
+
 def test_a_refused_event_alone_is_a_failure() -> None:
     """One event that the model declines ends as refused, with the category for people."""
     (ended,) = settle(reply("", "refusal", refusal="cyber"), ["aaaaa"])
@@ -172,7 +180,7 @@ mangled_values = st.recursive(
 stops = st.sampled_from(["end_turn", "max_tokens", "refusal", "tool_use", "model_context_window_exceeded", None, "new"])
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(entries=st.lists(mangled_values, max_size=6), stop=stops, noise=st.integers(0, 10**9))
 def test_any_reply_ends_every_item_once(entries: list[Any], stop: str | None, noise: int) -> None:
     """Arbitrary entries, cut and spliced at random: one outcome per item, an answer only under its own id."""
@@ -186,7 +194,7 @@ def test_any_reply_ends_every_item_once(entries: list[Any], stop: str | None, no
             assert f'"i": "{key}"' in text
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(st.text(st.characters(), max_size=60), st.booleans())
 def test_any_text_is_read_without_a_crash(text: str, cut: bool) -> None:
     """Text that is no reply at all gives no entries, never an exception."""

@@ -76,7 +76,8 @@ class ClaudeClient:
             max_retries=0,
             open_telemetry=False,
             http_client=anthropic.DefaultAioHttpClient(
-                limits=httpx2.Limits(max_connections=self._options.max_connections)
+                limits=httpx2.Limits(max_connections=self._options.max_connections),
+                trust_env=not _is_loopback(urlsplit(_base_url(self._options)).hostname or ""),  # no proxy to ourselves
             ),
         )
         if self._client.api_key is None and self._client.auth_token is None and self._client.credentials is None:
@@ -176,12 +177,16 @@ def _refuse_model_requests(options: ClaudeOptions) -> None:
     in_tests = "pytest" in sys.modules and allowed != "1"
     if not in_tests and allowed != "0":
         return
-    base_url = options.base_url or os.environ.get("ANTHROPIC_BASE_URL", "https://api.anthropic.com")
+    base_url = _base_url(options)
     if not _is_loopback(urlsplit(base_url).hostname or ""):
         raise SettingsError(
             f"claude.base_url={base_url!r} is not on this machine, and model requests are off "
             "(a test run, or PENSTOCK_ALLOW_MODEL_REQUESTS=0): start `penstock simulate` and name its address"
         )
+
+
+def _base_url(options: ClaudeOptions) -> str:
+    return options.base_url or os.environ.get("ANTHROPIC_BASE_URL") or "https://api.anthropic.com"
 
 
 def _is_loopback(host: str) -> bool:

@@ -103,19 +103,22 @@ def outcomes(
     charges: Sequence[Charge | None],
 ) -> list[Outcome]:
     """One outcome per item, in the items' order: an entry counts for the item that was asked under its id only."""
+    alone = len(items) == 1
     if reply.stop_reason == "refusal":
-        return [_refused(reply, charge, alone=len(items) == 1) for charge in charges]
+        return [_refused(reply, charge, alone=alone) for charge in charges]
     cut = reply.stop_reason in _CUT
     # A reply without a stop reason was cut off by something that is not the model: it is not believed at all.
     entries = read_entries(reply.text, cut=cut) if reply.stop_reason else None
     if entries is None or not (entries.by_id.keys() & set(ids)):
-        split = len(items) > 1
-        return [_unanswered(reply, charge, readable=entries is not None, cut=cut, split=split) for charge in charges]
+        readable = entries is not None
+        return [
+            _unanswered(reply, charge, readable=readable, cut=cut, split=not alone, alone=alone) for charge in charges
+        ]
     ended: list[Outcome] = []
     for key, charge in zip(ids, charges, strict=True):
         entry = entries.by_id.get(key)
         if entry is None:
-            ended.append(_unanswered(reply, charge, readable=True, cut=cut, split=False))
+            ended.append(_unanswered(reply, charge, readable=True, cut=cut, split=False, alone=alone))
         elif key in entries.contradicted:
             ended.append(Again("invalid_output", detail="answered twice, not alike", charge=charge))
         else:
@@ -130,7 +133,9 @@ def _refused(reply: Reply, charge: Charge | None, *, alone: bool) -> Outcome:
     return Again("refused", detail=detail, split=True, charge=charge)
 
 
-def _unanswered(reply: Reply, charge: Charge | None, *, readable: bool, cut: bool, split: bool) -> Again:
+def _unanswered(reply: Reply, charge: Charge | None, *, readable: bool, cut: bool, split: bool, alone: bool) -> Outcome:
+    if alone and reply.stop_reason == "model_context_window_exceeded":
+        return Failure("too_large", f"more than the context of {reply.model} holds", charge=charge)
     if cut or reply.stop_reason is None:
         detail = f"the reply was cut (stop_reason {reply.stop_reason or 'missing'})"
         return Again("truncated", detail=detail, split=split, charge=charge)
@@ -145,7 +150,8 @@ def _judge(task: Task[Any, Any], form: Form, entry: dict[str, Any], by: Responde
         content, confidence = form.read(entry)
         output = task.output.model_validate_json(orjson.dumps(content))
     except ValidationError as error:
-        wrong = [f"{'.'.join(map(str, e['loc'])) or 'output'}: {e['type']}" for e in error.errors(include_url=False)]
+        errors = error.errors(include_url=False, include_input=False, include_context=False)
+        wrong = [f"{'.'.join(map(str, e['loc'])) or 'output'}: {e['type']}" for e in errors]
         return Again("invalid_output", detail=", ".join(wrong)[:_DETAIL_CHARS], charge=charge)
     except ValueError as error:
         return Again("invalid_output", detail=str(error), charge=charge)
