@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from penstock.simulator.api import Api
     from penstock.simulator.exchange import Request
 
-MAX_ROWS = 100_000
+MAX_ROWS = 10_000
+"""A page of the ledger: short enough that no reply waits for it."""
 
 
 def handle(api: Api, request: Request) -> Exchange:

@@ -60,7 +60,7 @@ LANGUAGES = {
 }  # fmt: skip
 CLAUSE_WORDS = {
     "link": ("link", "url", "website", "off-site"),
-    "contact": ("contact", "phone", "messenger", "off-platform"),
+    "contact": ("contact", "phone", "messenger", "off-platform", "link"),
     "advertising": ("advert", "promotion", "promo", "commercial", "solicit"),
     "repeated": ("repeat", "filler", "gibberish", "noise"),
     "insult": ("insult", "harass", "profan", "offens"),
