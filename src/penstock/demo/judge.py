@@ -105,6 +105,8 @@ class Judge:
         self._at: dict[Partition, int] = {}
         self._open: dict[tuple[str, Partition], dict[int, bool]] = {}
         self._waiting: dict[str, set[tuple[Partition, int]]] = {task.name: set() for task in tasks}
+        self._early: set[tuple[str, Partition, int]] = set()
+        """Endings of events that came after this look had read the events."""
         self._calls: dict[str, _Call] = {}
         self._row = 0
         self._newest_ms = 0
@@ -142,7 +144,10 @@ class Judge:
         for task in self._tasks:
             if task.reads == record.topic:
                 partition = Partition(record.topic, record.partition)
-                self._open.setdefault((task.name, partition), {})[record.offset] = record.value is None
+                if (task.name, partition, record.offset) in self._early:
+                    self._early.discard((task.name, partition, record.offset))
+                else:
+                    self._open.setdefault((task.name, partition), {})[record.offset] = record.value is None
 
     def _saw_hand_over(self, record: Record) -> None:
         headers = {
@@ -173,15 +178,21 @@ class Judge:
             found.results += 1
             found.simulated += bool(ending["simulated"])
         found.nanousd += nanousd
-        topic, number, offset = source
-        if self._open.get((name, Partition(topic, number)), {}).pop(offset, None) is None:
-            found.doubled += 1
-        else:
-            found.ended += 1
-        self._waiting[name].discard((Partition(topic, number), offset))
+        self._end(name, found, Partition(source.topic, source.partition), source.offset)
         self._account(calls)
         if self._on_ending is not None:
             self._on_ending(name, record, ending)
+
+    def _end(self, name: str, found: TaskFindings, partition: Partition, offset: int) -> None:
+        self._waiting[name].discard((partition, offset))
+        early = (name, partition, offset)
+        if self._open.get((name, partition), {}).pop(offset, None) is not None:
+            found.ended += 1
+        elif offset >= self._at.get(partition, 0) and early not in self._early:
+            self._early.add(early)
+            found.ended += 1
+        else:
+            found.doubled += 1
 
     def _saw_state(self, record: Record) -> None:
         state = read_state(record)
