@@ -13,7 +13,7 @@ from penstock.errors import LogDamaged, LogError, LogUnavailable, SettingsError,
 from penstock.log.base import PartProgress, Progress, TopicSpec
 from penstock.log.offset_map import OffsetMap
 from penstock.log.sqlite import SqliteLog, SqliteOptions
-from penstock.log.sqlite.database import translated
+from penstock.log.sqlite.database import Database, translated
 from penstock.record import NewRecord, Partition
 
 QUICK = SqliteOptions(heartbeat_seconds=0.05, session_timeout_seconds=1.0, lock_wait_seconds=0.3, synchronous="normal")
@@ -287,6 +287,28 @@ async def test_the_write_ahead_log_is_bounded(path) -> None:
 
 def size_of(file: Path) -> int:
     return file.stat().st_size
+
+
+async def test_a_read_sees_one_state(log, path) -> None:
+    """What is committed between two statements of one read is not seen by it: bounds and records belong together."""
+    topic = await made_topic(log, 1)
+    await log.append(numbered(topic, 3))
+    reader = Database(path, QUICK, for_writing=False)
+
+    def act(connection: sqlite3.Connection) -> list[int]:
+        def count() -> int:
+            return connection.execute("SELECT count(*) FROM records").fetchone()[0]
+
+        first = count()
+        hand = sqlite3.connect(path)
+        with hand:
+            hand.execute("DELETE FROM records WHERE id IN (SELECT min(id) FROM records)")
+        hand.close()
+        return [first, count()]
+
+    assert await reader.run(act) == [3, 3]
+    assert await reader.run(act) == [2, 2]
+    await reader.close()
 
 
 async def test_a_poll_is_bounded_in_bytes(path) -> None:

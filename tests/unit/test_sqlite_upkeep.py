@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sqlite3
 from pathlib import Path
@@ -230,6 +231,29 @@ async def test_retention_may_overtake_a_strict_reader(log, path) -> None:
     with pytest.raises(RecordsLost, match="offsets 5 to 19"):
         await worker.read_count(7)
     assert losses(path) == [(5, 20)]
+
+
+async def test_every_offset_is_read_or_told(log, forgiving, path) -> None:
+    """While retention races with a reader, no offset is passed in silence: it was handed out or stands among the losses."""
+    topic, total = await made_topic(log, 1, retention_ms=None, settings={"retention.bytes": "2000"}), 3_000
+    worker = await Worker.joined(forgiving, unique("g"), topic)
+    await worker.owns(1)
+
+    async def produce_and_delete() -> None:
+        for _ in range(total // 20):
+            await log.append([NewRecord(topic, None, b"x" * 100)] * 20)
+            await log.enforce_retention(NOW)
+
+    deleting = asyncio.create_task(produce_and_delete())
+    while worker.at(Partition(topic, 0)) < total:
+        await worker.poll(7, 0.01)
+    await deleting
+    seen = {record.offset for record in worker.read}
+    lost = {offset for first, stop in losses(path) for offset in range(first, stop)}
+    assert len(seen) == len(worker.read)
+    assert not seen & lost
+    assert seen | lost == set(range(total))
+    assert lost, "the test must lose some"
 
 
 async def test_upkeep_runs_by_itself(path) -> None:

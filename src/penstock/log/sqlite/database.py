@@ -203,7 +203,9 @@ def _connected(path: Path, options: SqliteOptions, gate: Gate, *, for_writing: b
 
 
 def _prepare(connection: sqlite3.Connection, path: Path, options: SqliteOptions, gate: Gate) -> None:
+    connection.execute("BEGIN")  # one state of the file: another process may be making it
     is_ready = schema.is_ready(connection, path)
+    connection.execute("COMMIT")
     if not is_ready:
         with gate.passed():
             connection.execute("PRAGMA journal_mode = WAL")
