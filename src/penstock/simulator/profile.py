@@ -267,4 +267,4 @@ def _quote(text: str, lowered: str, word: str) -> str:
         start = match.start() if match else 0
     end = _SENTENCE_ENDS.search(text, start + len(word))
     stop = min(end.start() if end else len(text), start + max(MAX_QUOTE_CHARS, len(word)))
-    return text[start:stop].strip() or text[:MAX_QUOTE_CHARS].strip()
+    return text[start:stop].strip()
