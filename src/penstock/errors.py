@@ -13,6 +13,8 @@ PenstockError
     + RecordTooLarge        can never be written: its size was not checked before
   x TierStopped             no call can succeed until a person acts (wrong key, unknown model)
 Skip                        raised by a user's hook: this event wants no answer; it is counted and passed
+
+every layer → [errors] → cli (exit code), the caller
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""What a user may set about the embedded log; every field's unit is in its name."""
+"""What a user may set about the embedded log; every field's unit is in its name.
+
+settings → [options] → every file of this folder
+"""
 
 from __future__ import annotations
 
