@@ -5,14 +5,17 @@ terminal → [demo] → penstock.demo
 
 from __future__ import annotations
 
-from importlib import import_module
+import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from penstock.cli.command import Invocation, command, run_async
 from penstock.errors import SettingsError
+
+if TYPE_CHECKING:
+    from penstock.settings import Settings
 
 
 @command
@@ -24,45 +27,73 @@ def demo(
         typer.Option("--input", metavar="FILE|-", help="Your own events: JSON lines, .gz, or - for stdin."),
     ] = None,
     events: Annotated[
-        int | None, typer.Option(help="How many; a made-up day has 3,000, an input all its lines.", min=1)
+        int | None, typer.Option(help="Events of a new day (3000 unless given); of an input at most so many.", min=1)
     ] = None,
     seconds: Annotated[
-        float | None, typer.Option(help="How long the stream lasts; a day takes 60 here.", min=0)
+        float | None,
+        typer.Option(help="How long it lasts: a day 60, an input as fast as it is taken unless given.", min=0),
     ] = None,
     workers: Annotated[int, typer.Option(help="Worker processes per task.", min=1, max=12)] = 1,
-    kills: Annotated[bool, typer.Option("--kill", help="Kill a worker every few seconds.")] = False,
+    kills: Annotated[bool, typer.Option("--kill", help="kill -9 a worker every few seconds.")] = False,
     is_live: Annotated[
         bool, typer.Option("--live", help="Ask the real Claude API; this costs money up to the ceiling.")
     ] = False,
     ceiling_usd: Annotated[
-        float, typer.Option("--ceiling-usd", help="With --live: what all workers together may spend.")
-    ] = 1.0,
+        float | None, typer.Option("--ceiling-usd", help="With --live: dollars to spend at most ($1 unless given).")
+    ] = None,
     directory: Annotated[
-        Path, typer.Option("--dir", help="Where the demo keeps its log; the next run resumes there.")
+        Path, typer.Option("--dir", help="Where the demo keeps its log; the next run goes on there.")
     ] = Path("penstock-demo"),
     is_plain: Annotated[bool, typer.Option("--plain", help="Plain lines instead of a live picture.")] = False,
 ) -> None:
-    """Show the whole system at work: embedded log, offline Claude, two tasks, nothing to set up."""
-    if ceiling_usd <= 0:
-        raise SettingsError(f"--ceiling-usd {ceiling_usd}: dollars, more than 0")
-    from penstock.demo.options import DemoOptions
+    """Show the whole system at work: embedded log, offline Claude, two tasks, nothing to set up.
 
-    system = import_module("penstock.demo")  # it brings the picture and the processes: nothing for --help
-    code: int = run_async(
-        system.run(
-            DemoOptions(
-                settings=invocation.settings,
-                input_file=input_file,
-                events=events,
-                seconds=seconds,
-                workers=workers,
-                kills=kills,
-                is_live=is_live,
-                ceiling_usd=ceiling_usd,
-                directory=directory,
-                is_plain=is_plain,
-                is_quiet=invocation.is_quiet,
-            )
+    Ctrl-C stops cleanly and the next run goes on; after a finished day comes the next one.
+    """
+    _check(is_live=is_live, kills=kills, ceiling_usd=ceiling_usd)
+    if input_file == "-" and seconds:
+        raise SettingsError("--seconds with --input -: nobody knows how many events will come; leave --seconds out")
+    settings = invocation.settings
+    if is_live:
+        _need_key(settings)
+    from penstock.demo.lines import Lines
+    from penstock.demo.options import CEILING_USD, DemoOptions
+    from penstock.demo.run import run
+
+    lines = Lines(input_file) if input_file is not None else None
+    try:
+        options = DemoOptions(
+            settings=settings,
+            input=lines,
+            events=events,
+            seconds=seconds,
+            workers=workers,
+            kills=kills,
+            is_live=is_live,
+            ceiling_usd=ceiling_usd or CEILING_USD,
+            directory=directory,
+            is_plain=is_plain,
+            is_quiet=invocation.is_quiet,
         )
-    )
+        code = run_async(run(options))
+    finally:
+        if lines is not None:
+            lines.close()
     raise typer.Exit(code)
+
+
+def _check(*, is_live: bool, kills: bool, ceiling_usd: float | None) -> None:
+    if ceiling_usd is not None and ceiling_usd <= 0:
+        raise SettingsError(f"--ceiling-usd {ceiling_usd}: dollars, more than 0")
+    if ceiling_usd is not None and not is_live:
+        raise SettingsError("--ceiling-usd is for --live: the offline Claude costs nothing")
+    if is_live and kills:
+        raise SettingsError("--kill with --live would pay for answers that nobody reads: leave one of them out")
+
+
+def _need_key(settings: Settings) -> None:
+    if not (settings.claude.api_key or os.environ.get("ANTHROPIC_AUTH_TOKEN")):
+        raise SettingsError(
+            "--live asks the real API and finds no key: set ANTHROPIC_API_KEY, PENSTOCK_CLAUDE__API_KEY or "
+            "PENSTOCK_CLAUDE__API_KEY_FILE (setting claude.api_key), or leave --live out"
+        )

@@ -9,7 +9,7 @@ and makes every look sound: progress first, then events, then endings, then the 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -87,7 +87,10 @@ class _Call:
 
 
 class Judge:
-    """Looks again and again; each look reads only what is new. `on_ending` sees every ending once, as it was read."""
+    """Looks again and again; each look reads only what is new. `on_ending` sees every ending once, as it was read.
+
+    `start`: offsets to begin at, where everything before them is known to have ended.
+    """
 
     def __init__(
         self,
@@ -96,13 +99,14 @@ class Judge:
         ledger: Ledger | None = None,
         *,
         on_ending: Callable[[str, Record, dict[str, Any] | Letter], None] | None = None,
+        start: Mapping[Partition, int] | None = None,
     ) -> None:
         self.findings = Findings(tasks={task.name: TaskFindings() for task in tasks})
         self._log = log
         self._tasks = tasks
         self._ledger = ledger
         self._on_ending = on_ending
-        self._at: dict[Partition, int] = {}
+        self._at: dict[Partition, int] = dict(start or {})
         self._open: dict[tuple[str, Partition], dict[int, bool]] = {}
         self._waiting: dict[str, set[tuple[Partition, int]]] = {task.name: set() for task in tasks}
         self._early: set[tuple[str, Partition, int]] = set()

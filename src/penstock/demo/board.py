@@ -1,0 +1,167 @@
+"""The live picture on a terminal: calm, aligned, 80 columns and 20 lines at most.
+
+watch → [board] → terminal
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.padding import Padding
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from penstock.demo.text import DECISIONS, KINDS, SENTIMENTS, SIMULATED, counted, dollars, saving
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from penstock.demo.watch import Picture
+
+WIDTH = 80
+_COLOURS = {
+    "publish": "green", "hold": "yellow", "reject": "red", "positive": "green", "negative": "red", "mixed": "yellow",
+}  # fmt: skip
+
+
+class Board:
+    """Redrawn at every `show`; leaves no half a picture behind."""
+
+    def __init__(self, console: Console) -> None:
+        self._live = Live(console=console, auto_refresh=False, transient=True, redirect_stderr=False)
+
+    def open(self) -> None:
+        """Take the lower part of the terminal."""
+        self._live.start()
+
+    def say(self, text: str) -> None:
+        """Before there is a picture."""
+        self._live.update(Padding(Text(text, style="dim"), (1, 2)), refresh=True)
+
+    def show(self, picture: Picture) -> None:
+        """Draw it."""
+        self._live.update(render(picture), refresh=True)
+
+    def close(self) -> None:
+        """Give the terminal back."""
+        self._live.stop()
+
+
+def render(picture: Picture) -> RenderableType:
+    """The whole picture."""
+    parts: list[RenderableType] = [
+        _head(picture),
+        _stream(picture),
+        Text(),
+        _groups(picture),
+        Text(),
+        _verdicts(picture),
+        Text(),
+        _money(picture),
+        _truth(picture),
+        Text(),
+        *(Text(note[: WIDTH - 4], style="dim") for note in picture.notes),
+        Text("Ctrl-C stops cleanly; the next run goes on from there.", style="dim"),
+    ]
+    return Padding(Group(*parts), (1, 1), expand=False)
+
+
+def _line(left: Text, right: Text) -> Table:
+    grid = Table.grid(expand=False)
+    grid.add_column(width=WIDTH - 4 - right.cell_len, overflow="ellipsis", no_wrap=True)
+    grid.add_column(width=right.cell_len, justify="right", no_wrap=True)
+    grid.add_row(left, right)
+    return grid
+
+
+def _head(picture: Picture) -> Table:
+    label = SIMULATED if picture.calls_in_flight is not None else f"live, at most ${picture.ceiling_usd:,.2f}"
+    return _line(Text(picture.title, style="bold"), Text(label, style="bold magenta"))
+
+
+def _stream(picture: Picture) -> Table:
+    total = f" of {picture.total:,}" if picture.total is not None else ""
+    clock = f"{picture.day_time}  " if picture.day_time else ""
+    right = Text(f"{picture.sent:,}{total} events  {picture.seconds:3.0f} s")
+    grid = Table.grid(expand=False, padding=(0, 1))
+    width = WIDTH - 6 - len(clock) - right.cell_len
+    bar = ProgressBar(
+        total=picture.total or 1, completed=picture.sent if picture.total else 0, width=width,
+        pulse=picture.total is None, animation_time=picture.seconds,
+    )  # fmt: skip
+    grid.add_row(Text(clock.strip(), style="cyan"), bar, right)
+    return grid
+
+
+def _groups(picture: Picture) -> Table:
+    table = Table.grid(expand=False, padding=(0, 2))
+    table.add_column(width=18, no_wrap=True)
+    names = ("events/s", "lag", "results", "dead letters", "skipped")
+    for name in names:
+        table.add_column(width=max(8, len(name)), justify="right", no_wrap=True)
+    table.add_row(Text("group", style="dim"), *(Text(name, style="dim") for name in names))
+    for row in picture.rows:
+        found = row.found
+        numbers = (
+            f"{row.per_second:,.0f}",
+            f"{row.lag:,}",
+            f"{found.results:,}",
+            f"{found.dead_letters:,}",
+            f"{found.skipped:,}",
+        )
+        table.add_row(row.name, *numbers)
+    return table
+
+
+def _verdicts(picture: Picture) -> Table:
+    tally = picture.tally
+    table = Table.grid(expand=False, padding=(0, 2))
+    table.add_column(width=18, no_wrap=True)
+    for _ in range(4):
+        table.add_column(width=12, no_wrap=True)
+    table.add_row("decisions", *_counts(tally.decisions, DECISIONS))
+    table.add_row("  violations", *_counts(tally.violations, KINDS))
+    table.add_row("sentiments", *_counts(tally.sentiments, SENTIMENTS))
+    return table
+
+
+def _counts(found: Counter[str], names: tuple[str, ...]) -> list[Text]:
+    return [
+        Text.assemble((f"{number:,} ", "bold"), (name, _COLOURS.get(name, "")))
+        for name, number in counted(found, names)[:4]
+    ]
+
+
+def _money(picture: Picture) -> Table:
+    findings, single = picture.findings, picture.tally.single_nanousd
+    grid = Table.grid(expand=False, padding=(0, 2))
+    grid.add_column(width=18, no_wrap=True)
+    grid.add_column(no_wrap=True)
+    if picture.calls_in_flight is not None:
+        in_flight = f"{picture.calls_in_flight:,} calls in flight, {findings.billed_calls:,} answered and billed"
+        grid.add_row("offline Claude", in_flight)
+    cost = Text.assemble(
+        (dollars(picture.spent_nanousd), "bold"), "   one call per event: ", dollars(single),
+        (f"   {saving(picture.spent_nanousd, single)}", "green"),
+    )  # fmt: skip
+    grid.add_row("cost so far", cost)
+    return grid
+
+
+def _truth(picture: Picture) -> Table:
+    grid = Table.grid(expand=False, padding=(0, 2))
+    grid.add_column(width=18, no_wrap=True)
+    grid.add_column(no_wrap=True)
+    wrong = "bold red"
+    counts = Text.assemble(
+        (f"{picture.lost:,} lost", wrong if picture.lost else "green"), "   ",
+        (f"{picture.doubled:,} doubled", wrong if picture.doubled else "green"), "   ",
+        (f"{picture.paid_again} paid again", "green" if picture.paid_again == "0" else "yellow"),
+        ("   read from the log, not told by workers", "dim"),
+    )  # fmt: skip
+    grid.add_row("from outside", counts)
+    return grid

@@ -1,0 +1,262 @@
+"""**The demo's own page one.** Starts everything, watches it from outside, and takes it down again.
+
+cli → [run] → place · stretch · offline · crew · producer · watch → summary
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from random import Random
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from rich.console import Console
+
+from penstock.claude.models import Models
+from penstock.demo.board import Board
+from penstock.demo.crew import Crew
+from penstock.demo.ending import Interruption
+from penstock.demo.judge import Judge
+from penstock.demo.offline import OfflineClaude
+from penstock.demo.place import Place
+from penstock.demo.plain import PlainLines, Silence
+from penstock.demo.producer import Producer
+from penstock.demo.stretch import Stream, open_stretch, stream_of
+from penstock.demo.summary import Ended, print_summary
+from penstock.demo.tally import Tally
+from penstock.demo.watch import Picture, Watch
+from penstock.demo.worker_process import task_of
+from penstock.flow.limits import LimitOptions
+from penstock.flow.spend import SpendOptions
+from penstock.wiring import open_log, topic_specs
+
+if TYPE_CHECKING:
+    from penstock.demo.options import DemoOptions
+    from penstock.log.base import EventLog
+    from penstock.settings import Settings
+
+REFERENCES = {"review-moderator": "review_moderation:moderator", "review-analyzer": "review_moderation:analyzer"}
+DONE, FAILED, CHECK_FAILED, INTERRUPTED = 0, 1, 3, 130
+LOOK_SECONDS = 0.5
+READY_SECONDS = 60.0
+DRAIN_SECONDS = 8.0
+KILL_SECONDS = (3.0, 6.0)
+STALL_SECONDS, STALL_NEAR_CEILING_SECONDS = 120.0, 20.0
+"""With the real API: nothing was answered for so long although events wait; the ceiling holds calls back, or an outage."""
+UNLIMITED = LimitOptions(
+    requests_per_minute=1_000_000, input_tokens_per_minute=1_000_000_000, output_tokens_per_minute=1_000_000_000
+)
+
+
+async def run(options: DemoOptions) -> int:
+    """Run it until all is ended, or until somebody stops it; the exit code."""
+    place = Place(options.directory)
+    try:
+        with Interruption() as interruption:
+            async with AsyncExitStack() as stack:
+                return await _Demo(options, place, interruption).run(stack)
+    finally:
+        place.stretch.is_running = False
+        place.save()
+        place.close()
+
+
+class _Terminal(Console):
+    def on_broken_pipe(self) -> NoReturn:
+        raise BrokenPipeError
+
+
+class _Demo:
+    def __init__(self, options: DemoOptions, place: Place, interruption: Interruption) -> None:
+        self._options = options
+        self._place = place
+        self._interruption = interruption
+        self._console = _terminal()
+        is_live_picture = self._console.is_terminal and not options.is_plain
+        self._view: Board | PlainLines | Silence = (
+            Silence() if options.is_quiet else Board(self._console) if is_live_picture else PlainLines(self._console)
+        )
+        self._tasks = [task_of(reference) for reference in REFERENCES.values()]
+        self._remarks: list[str] = []
+        self._kills = 0
+
+    async def run(self, stack: AsyncExitStack) -> int:
+        """Everything that is started is stopped in the reverse order, whatever happens."""
+        if self._place.stretch.is_running:
+            self._remarks.append("The last run was killed: calls of its last second are missing in the API's accounts.")
+        log = open_log(self._options.settings.model_copy(update={"log": self._place.log}))
+        stack.push_async_callback(log.close)
+        await log.create_topics(list({s.name: s for task in self._tasks for s in topic_specs(task)}.values()))
+        names = sorted({topic.name for task in self._tasks for topic in topic_specs(task)})
+        await open_stretch(self._place, log, names, self._options)
+        stream = await stream_of(self._place, log, self._tasks[0].reads, self._options)
+        self._remarks += stream.remarks
+        stack.callback(self._view.close)
+        self._view.open()
+        self._view.say(self._greeting(stream))
+        offline = None if self._options.is_live else OfflineClaude(self._place.ledger, self._note)
+        settings = self._live_settings() if offline is None else self._offline_settings(await offline.start())
+        if offline is not None:
+            stack.push_async_callback(offline.stop)
+        watch = self._watch = await self._make_watch(log, stream, offline)
+        crew = Crew(settings, REFERENCES, self._options.workers, self._place, self._note, restarts=offline is not None)
+        stack.push_async_callback(crew.stop)
+        self._interruption.on_second = crew.kill_all
+        await crew.start()
+        await self._until_ready(log, crew)
+        picture, is_finished = await self._play(watch, crew)
+        return self._end(picture, stream, is_finished=is_finished)
+
+    _watch: Watch | None = None
+
+    def _note(self, text: str) -> None:
+        if self._watch is not None:
+            self._watch.note(text)
+
+    async def _make_watch(self, log: EventLog, stream: Stream, offline: OfflineClaude | None) -> Watch:
+        options = self._options
+        planted = {event.event_id: event.content for event in stream.planted or ()}
+        models = Models.load(options.settings.claude.prices_file)
+        tally = Tally(self._tasks, models, planted, since_ms=time.time_ns() // 1_000_000)
+        self._tally = tally
+        ledger = offline.rows if offline is not None else None
+        judge = Judge(log, self._tasks, ledger, on_ending=tally.see, start=self._place.stretch.starts())
+        self._producer = Producer(log, stream.events, self._backlog, total=stream.total, sent_before=stream.sent)
+        watch = Watch(
+            stream.title, judge, tally, self._producer, offline,
+            day_seconds=stream.day_seconds, ceiling_usd=options.ceiling_usd if options.is_live else None,
+        )  # fmt: skip
+        await watch.look()
+        return watch
+
+    def _backlog(self) -> int:
+        return self._watch.backlog if self._watch is not None else 0
+
+    async def _until_ready(self, log: EventLog, crew: Crew) -> None:
+        """The stream begins when every partition has its owner: what comes earlier would only wait."""
+        deadline = time.monotonic() + READY_SECONDS
+        while not self._interruption.happened and not crew.failed.done() and time.monotonic() < deadline:
+            groups = await log.groups()
+            bounds = await log.bounds(self._tasks[0].reads)
+            owned = {
+                partition
+                for task in self._tasks
+                for member in groups.get(task.group, [])
+                if member.is_alive
+                for partition in ((task.group, p) for p in member.partitions if p in bounds)
+            }
+            if len(owned) == len(bounds) * len(self._tasks):
+                return
+            await self._interruption.wait(0.1)
+
+    async def _play(self, watch: Watch, crew: Crew) -> tuple[Picture, bool]:
+        """The whole show: until every event has its ending, or somebody stops it."""
+        producing = asyncio.create_task(self._producer.run(), name="producer")
+        rng = Random()
+        kill_at = time.monotonic() + rng.uniform(*KILL_SECONDS)
+        watch.begin()
+        try:
+            while True:
+                was_sent = producing.done()
+                picture = await watch.look()
+                self._view.show(picture)
+                if was_sent:
+                    producing.result()
+                if self._interruption.happened or (was_sent and watch.is_all_ended) or self._is_stalled(picture):
+                    break
+                if crew.failed.done():
+                    crew.failed.result()
+                if self._options.kills and time.monotonic() > kill_at:
+                    crew.kill_one(rng)
+                    kill_at = time.monotonic() + rng.uniform(*KILL_SECONDS)
+                await self._interruption.wait(LOOK_SECONDS)
+        finally:
+            self._producer.stop()
+            await asyncio.gather(producing, return_exceptions=True)
+        self._view.show(picture)
+        await crew.stop()
+        self._kills = crew.kills
+        picture = await watch.look()
+        # Nobody works any more: whatever was billed and stands on no record was paid for in vain.
+        picture.findings.paid_again = picture.findings.unaccounted_items
+        return picture, self._producer.is_done and watch.is_all_ended
+
+    def _is_stalled(self, picture: Picture) -> bool:
+        if not self._options.is_live:
+            return False
+        spent_usd = picture.spent_nanousd / 1e9
+        is_near = spent_usd > self._options.ceiling_usd / 2
+        quiet_seconds = time.time() - self._tally.last_ms / 1000
+        if quiet_seconds < (STALL_NEAR_CEILING_SECONDS if is_near else STALL_SECONDS):
+            return False
+        why = (
+            f"the ceiling of ${self._options.ceiling_usd:,.2f} lets no further call through"
+            if is_near
+            else "see the workers' logs"
+        )
+        self._remarks.append(f"Nothing was answered for {quiet_seconds:.0f} s although events wait: {why}.")
+        return True
+
+    def _end(self, picture: Picture, stream: Stream, *, is_finished: bool) -> int:
+        self._place.stretch.is_finished = is_finished
+        self._view.close()
+        if self._options.input is not None and self._options.input.damage:
+            self._remarks.append(self._options.input.damage)
+        if self._producer.too_large:
+            lines = ", ".join(str(number + 1) for number in self._producer.too_large[:5])
+            self._remarks.append(f"{len(self._producer.too_large)} lines are larger than the log takes (line {lines}).")
+        ended = Ended(self._place, self._kills, is_finished, self._options.is_live, tuple(self._remarks))
+        planted = stream.planted[: self._producer.sent] if stream.planted is not None else None
+        print_summary(self._console, picture, planted, ended)
+        if picture.lost or picture.doubled:
+            return CHECK_FAILED
+        if self._interruption.happened and not is_finished:
+            return INTERRUPTED
+        return DONE if is_finished else FAILED
+
+    def _greeting(self, stream: Stream) -> str:
+        what = f"{stream.title}: goes on after {stream.sent:,} events" if stream.sent else stream.title
+        who = f"the real Claude API, at most ${self._options.ceiling_usd:,.2f}"
+        if not self._options.is_live:
+            who = "an offline stand-in for Claude (its judgement is simulated)"
+        return f"{what}. Starting {who}, and {2 * self._options.workers} workers …"
+
+    def _offline_settings(self, url: str) -> Settings:
+        settings = self._options.settings
+        changes: dict[str, Any] = {
+            "log": self._place.log,
+            "drain_seconds": DRAIN_SECONDS,
+            "claude": replace(settings.claude, base_url=url, api_key="offline"),
+            "limits": settings.limits or {"default": UNLIMITED},
+            "spend": SpendOptions(),
+        }
+        return settings.model_copy(update=changes)
+
+    def _live_settings(self) -> Settings:
+        """The ceiling and the account's limits are divided among the workers, so that together they keep them."""
+        settings = self._options.settings
+        share = len(REFERENCES) * self._options.workers
+        default = settings.limits or {"default": LimitOptions()}
+        changes: dict[str, Any] = {
+            "log": self._place.log,
+            "spend": SpendOptions(self._options.ceiling_usd / share),
+            "limits": {name: _divided(limits, share) for name, limits in default.items()},
+        }
+        return settings.model_copy(update=changes)
+
+
+def _divided(limits: LimitOptions, share: int) -> LimitOptions:
+    return replace(
+        limits,
+        requests_per_minute=max(1, limits.requests_per_minute // share),
+        input_tokens_per_minute=max(1, limits.input_tokens_per_minute // share),
+        output_tokens_per_minute=max(1, limits.output_tokens_per_minute // share),
+    )
+
+
+def _terminal() -> Console:
+    """A pipe has no width: there, as on most terminals, 80 columns."""
+    found = _Terminal(highlight=False, emoji=False)
+    return found if found.is_terminal else _Terminal(highlight=False, emoji=False, width=80)

@@ -1,0 +1,89 @@
+"""Which stream this run is about: the rest of the last one, the next day, or the user's own events.
+
+place → [stretch] → producer, judge
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from penstock.demo.lines import Lines
+from penstock.demo.options import DAY_EVENTS, DAY_SECONDS, DemoOptions
+from penstock.demo.place import Place, Stretch
+from penstock.demo.producer import Due, day_stream, line_stream, sent_before
+from review_moderation.samples import FIRST_DAY, SampleEvent, day
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from penstock.log.base import EventLog
+
+DAY = "day"
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """The events of this run, ready to be sent."""
+
+    title: str
+    events: Iterator[Due]
+    total: int | None
+    sent: int
+    """By earlier runs of the same stretch."""
+    planted: Sequence[SampleEvent] | None
+    """The whole day, where it is one."""
+    day_seconds: float | None
+    remarks: tuple[str, ...] = ()
+
+
+async def open_stretch(place: Place, log: EventLog, topics: Sequence[str], options: DemoOptions) -> None:
+    """Decide what this run is about and write it down. What an earlier run left unended always comes first."""
+    ends = {f"{p.topic}/{p.number}": b.high for topic in topics for p, b in (await log.bounds(topic)).items()}
+    last = place.stretch
+    source = options.input.identity if options.input is not None else DAY
+    is_rest = not last.is_finished and all(last.first.get(name, 0) <= end for name, end in ends.items())
+    if not is_rest:
+        place.ledger.unlink(missing_ok=True)
+    if not is_rest or source != last.source or source == "-":
+        place.stretch = Stretch(
+            number=last.number + 1,
+            day=last.day + (source == DAY),
+            source=source,
+            events=options.events or DAY_EVENTS if source == DAY else 0,
+            first=last.first if is_rest else ends,
+        )
+    place.stretch.is_finished = False
+    place.stretch.is_running = True
+    place.save()
+
+
+async def stream_of(place: Place, log: EventLog, topic: str, options: DemoOptions) -> Stream:
+    """The events still to be sent."""
+    stretch = place.stretch
+    numbers = await sent_before(log, topic, stretch.starts(), stretch.number)
+    first = max(numbers, default=-1) + 1
+    if options.input is not None:
+        return _lines(options.input, topic, stretch, options, first=first, sent=len(numbers))
+    seconds = DAY_SECONDS if options.seconds is None else options.seconds
+    planted = list(day(stretch.day, stretch.events, FIRST_DAY + timedelta(days=stretch.day - 1)))
+    remarks = []
+    if first and options.events not in (None, stretch.events):
+        remarks.append(f"--events {options.events} is for a new day: this one has {stretch.events:,} and goes on")
+    events = day_stream(topic, stretch.number, planted, seconds, first)
+    title = f"A day of shop reviews (day {stretch.day})"
+    return Stream(title, events, len(planted), len(numbers), planted, seconds, tuple(remarks))
+
+
+def _lines(lines: Lines, topic: str, stretch: Stretch, options: DemoOptions, *, first: int, sent: int) -> Stream:
+    total, spacing = options.events, 0.0
+    if options.seconds:
+        counted = Lines(lines.file)
+        there = counted.count()
+        counted.close()
+        total = min(there, total or there)
+        spacing = options.seconds / total
+    events = line_stream(topic, stretch.number, lines, first, options.events, spacing)
+    name = lines.name if len(lines.name) <= 40 else f"…{lines.name[-39:]}"
+    return Stream(f"Your events from {name}", events, total, sent, None, None)

@@ -1,0 +1,160 @@
+"""Looks from outside, about once a second, and says what there is to show.
+
+judge, tally, offline → [watch] → board, plain lines, summary
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from penstock.demo.judge import Findings, Judge, TaskFindings
+    from penstock.demo.offline import OfflineClaude
+    from penstock.demo.producer import Producer
+    from penstock.demo.tally import Tally
+
+RATE_SECONDS = 4.0
+SHOWN_NOTES = 3
+
+
+@dataclass(slots=True)
+class TaskRow:
+    """One group at one moment."""
+
+    name: str
+    per_second: float
+    lag: int
+    found: TaskFindings
+
+
+@dataclass(slots=True)
+class Picture:
+    """Everything that is shown of one moment."""
+
+    title: str
+    seconds: float
+    sent: int
+    total: int | None
+    day_time: str
+    rows: list[TaskRow]
+    tally: Tally
+    findings: Findings
+    calls_in_flight: int | None
+    """None where nobody outside the workers can tell (the real API)."""
+    spent_nanousd: int
+    ceiling_usd: float | None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def lost(self) -> int:
+        return sum(task.lost for task in self.findings.tasks.values())
+
+    @property
+    def doubled(self) -> int:
+        return sum(task.doubled for task in self.findings.tasks.values())
+
+    @property
+    def dead_letters(self) -> int:
+        return sum(task.dead_letters for task in self.findings.tasks.values())
+
+    @property
+    def paid_again(self) -> str:
+        """Only the API's own accounts tell; the real API keeps none for us."""
+        return f"{self.findings.paid_again:,}" if self.calls_in_flight is not None else "?"
+
+
+class Watch:
+    """Keeps what is needed from one look to the next."""
+
+    def __init__(
+        self,
+        title: str,
+        judge: Judge,
+        tally: Tally,
+        producer: Producer,
+        offline: OfflineClaude | None,
+        *,
+        day_seconds: float | None = None,
+        ceiling_usd: float | None = None,
+    ) -> None:
+        self.title = title
+        self.tally = tally
+        self.notes: list[str] = []
+        self.judge = judge
+        self._producer = producer
+        self._offline = offline
+        self._day_seconds = day_seconds
+        self._ceiling_usd = ceiling_usd
+        self._started = time.monotonic()
+        self._sent_at_look = producer.sent
+        self._before: deque[tuple[float, dict[str, int]]] = deque()
+
+    def note(self, text: str) -> None:
+        """Something happened that a viewer must know."""
+        self.notes.append(f"{self._seconds():4.0f} s  {text}")
+
+    @property
+    def backlog(self) -> int:
+        """Events that the slowest group still has to end, as of the last look."""
+        found = self.judge.findings
+        sent_since = self._producer.sent - self._sent_at_look
+        return sent_since + max((self._lag(task) for task in found.tasks.values()), default=0)
+
+    @property
+    def is_all_ended(self) -> bool:
+        """Every event has its ending, or was seen to be lost."""
+        return all(self._lag(task) <= task.lost for task in self.judge.findings.tasks.values())
+
+    def begin(self) -> None:
+        """The stream begins now."""
+        self._started = time.monotonic()
+
+    async def look(self) -> Picture:
+        """Read what is new."""
+        sent = self._producer.sent
+        findings = await self.judge.look()
+        self._sent_at_look = sent
+        now = time.monotonic()
+        done = {name: task.ended + task.skipped for name, task in findings.tasks.items()}
+        self._before.append((now, done))
+        while now - self._before[0][0] > RATE_SECONDS and len(self._before) > 2:
+            self._before.popleft()
+        return self._picture(findings, now, done)
+
+    def _picture(self, findings: Findings, now: float, done: dict[str, int]) -> Picture:
+        then, before = self._before[0]
+        span = max(now - then, 0.001)
+        rows = [
+            TaskRow(name, (done[name] - before[name]) / span, self._lag(task), task)
+            for name, task in findings.tasks.items()
+        ]
+        billed = findings.billed_nanousd if self._offline is not None else findings.recorded_nanousd
+        return Picture(
+            title=self.title,
+            seconds=self._seconds(),
+            sent=self._producer.sent,
+            total=self._producer.total,
+            day_time=self._day_time(),
+            rows=rows,
+            tally=self.tally,
+            findings=findings,
+            calls_in_flight=self._offline.in_flight if self._offline is not None else None,
+            spent_nanousd=billed,
+            ceiling_usd=self._ceiling_usd,
+            notes=self.notes[-SHOWN_NOTES:],
+        )
+
+    def _lag(self, task: TaskFindings) -> int:
+        return max(0, self.judge.findings.events - task.ended - task.skipped)
+
+    def _day_time(self) -> str:
+        if not self._day_seconds:
+            return ""
+        minutes = min(24 * 60 - 1, int(self._producer.at_seconds / self._day_seconds * 24 * 60))
+        return f"{minutes // 60:02}:{minutes % 60:02}"
+
+    def _seconds(self) -> float:
+        return time.monotonic() - self._started
