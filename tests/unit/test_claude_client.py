@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 from aiohttp import web
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.claude.client import ClaudeClient, ClaudeOptions, read_reply
@@ -198,6 +198,7 @@ json_values = st.recursive(
 )
 
 
+@settings(max_examples=50)
 @given(
     st.dictionaries(
         st.sampled_from(["id", "model", "content", "stop_reason", "usage", "stop_details"]), json_values, min_size=4

@@ -180,7 +180,7 @@ mangled_values = st.recursive(
 stops = st.sampled_from(["end_turn", "max_tokens", "refusal", "tool_use", "model_context_window_exceeded", None, "new"])
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(entries=st.lists(mangled_values, max_size=6), stop=stops, noise=st.integers(0, 10**9))
 def test_any_reply_ends_every_item_once(entries: list[Any], stop: str | None, noise: int) -> None:
     """Arbitrary entries, cut and spliced at random: one outcome per item, an answer only under its own id."""
@@ -194,7 +194,7 @@ def test_any_reply_ends_every_item_once(entries: list[Any], stop: str | None, no
             assert f'"i": "{key}"' in text
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(st.text(st.characters(), max_size=60), st.booleans())
 def test_any_text_is_read_without_a_crash(text: str, cut: bool) -> None:
     """Text that is no reply at all gives no entries, never an exception."""

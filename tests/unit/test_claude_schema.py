@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
@@ -162,6 +162,7 @@ json_values = st.recursive(
 )
 
 
+@settings(max_examples=50)
 @given(st.dictionaries(st.sampled_from("icdosexrlp"), json_values))
 def test_any_entry_is_read_or_refused(entry: dict[str, Any]) -> None:
     """Whatever JSON stands in an entry, reading it ends in a value or a ValueError."""

@@ -5,23 +5,21 @@ task → [schema] → prompt → reply
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 from pydantic.errors import PydanticInvalidForJsonSchema, PydanticSchemaGenerationError, PydanticUserError
 
-from penstock.claude import codes, hints
+from penstock.claude import codes, hints, readers
+from penstock.claude.readers import Read
 from penstock.errors import TaskError
 from penstock.outcome import CONFIDENCES, Confidence
 
 MAX_OPTIONAL = 24
 MAX_UNIONS = 16
 """The API's limits per schema."""
-
-Read = Callable[[Any], Any]
-"""One value of an entry to the value that the output model takes; raises ValueError where it is not one."""
 
 _CONFIDENCE_CODES: dict[str, Confidence] = {"s": "sure", "l": "likely", "u": "unsure"}
 _CONFIDENCE = {
@@ -111,7 +109,9 @@ def make_form(model: type[BaseModel]) -> Form:
     try:
         source = model.model_json_schema(by_alias=model.model_config.get("validate_by_alias") is not False)
     except (PydanticInvalidForJsonSchema, PydanticSchemaGenerationError, PydanticUserError) as error:
-        raise TaskError(f"output model {model.__name__}: {error.message}. Use fields that JSON can hold") from error
+        raise TaskError(
+            f"output model {model.__name__}: {error.message.rstrip('.')}. Use defined types that JSON can hold"
+        ) from error
     return _Compiler(model.__name__, source).form()
 
 
@@ -207,14 +207,16 @@ class _Compiler:
             return Node(schema, properties.read, Size(size.typical + 2, size.ceiling + 2))
         if kind not in hints.SCALARS:
             raise self._error(path, "its type says nothing; write str, int, a Literal, a list or a model")
-        return Node(hints.scalar(source), partial(_read_scalar, hints.SCALARS[kind]), Size(*hints.sizes(source)))
+        return Node(
+            hints.scalar(source), partial(readers.one_of_kinds, hints.SCALARS[kind]), Size(*hints.sizes(source))
+        )
 
     def _enum(self, values: list[Any], path: str, *, terse: bool) -> Node:
         if not all(isinstance(v, str | int | float | bool | None) for v in values):
             raise self._error(path, "its values are no strings or numbers")
         size = Size(3, 4) if terse else Size(4, 8)
         if not all(isinstance(v, str) for v in values):
-            return Node({"enum": values}, partial(_read_exactly, values), size)
+            return Node({"enum": values}, partial(readers.exactly, values), size)
         terse = terse and len(values) > 1
         by_code = codes.values(values) if terse else {value: value for value in values}
         legend = ", ".join(f"{code}={value}" for code, value in by_code.items())
@@ -226,7 +228,7 @@ class _Compiler:
         item = self._node(source["items"], path, terse=terse)
         many = min(int(source.get("maxItems", 6)), 20)
         size = Size(2 + min(2, many) * item.size.typical, 2 + many * item.size.ceiling)
-        return Node({"type": "array", "items": item.schema}, partial(_read_list, item.read), size, item.codes)
+        return Node({"type": "array", "items": item.schema}, partial(readers.list_of, item.read), size, item.codes)
 
     def _union(self, branches: list[dict[str, Any]], path: str, *, terse: bool) -> Node:
         real = [branch for branch in branches if branch.get("type") != "null"]
@@ -236,12 +238,12 @@ class _Compiler:
         schemas = [node.schema for node in nodes]
         if len(real) < len(branches):
             schemas.append({"type": "null"})
-            reads.append(partial(_read_exactly, [None]))
+            reads.append(partial(readers.exactly, [None]))
         if len(schemas) == 1:
             return nodes[0]
         self._unions.append(path)
         size = Size(max(n.size.typical for n in nodes), max(n.size.ceiling for n in nodes))
-        return Node({"anyOf": schemas}, partial(_read_any, reads), size, nodes[0].codes if len(real) == 1 else "")
+        return Node({"anyOf": schemas}, partial(readers.any_of, reads), size, nodes[0].codes if len(real) == 1 else "")
 
     def _resolve(self, source: dict[str, Any]) -> tuple[dict[str, Any], str]:
         name = ""
@@ -280,30 +282,3 @@ def _without_null_default(source: dict[str, Any]) -> dict[str, Any]:
     if "anyOf" not in source or source.get("default", ...) is not None:
         return source
     return {**source, "anyOf": [b for b in source["anyOf"] if b.get("type") != "null"]}
-
-
-def _read_scalar(kinds: tuple[type, ...], value: Any) -> Any:
-    if type(value) not in kinds:
-        raise ValueError(f"not a {kinds[-1].__name__}")
-    return value
-
-
-def _read_exactly(values: list[Any], value: Any) -> Any:
-    if not any(value == v and isinstance(value, bool) == isinstance(v, bool) for v in values):
-        raise ValueError("not one of the values")
-    return value
-
-
-def _read_list(read: Read, value: Any) -> list[Any]:
-    if not isinstance(value, list):
-        raise ValueError("not a list")  # noqa: TRY004  # the reply is at fault, not the caller
-    return [read(part) for part in value]
-
-
-def _read_any(reads: list[Read], value: Any) -> Any:
-    for read in reads:
-        try:
-            return read(value)
-        except ValueError:
-            continue
-    raise ValueError("none of the alternatives")
