@@ -160,3 +160,26 @@ def test_wrong_key_stops_the_worker_with_what_to_do(project, environment):
     assert "key" in done.stderr
     assert "sk-not-right" not in done.stderr
     assert _values(project, environment, "feedback-dlq") == []
+
+
+@pytest.mark.kafka
+def test_the_same_commands_work_on_kafka(project, environment):
+    """On a cluster only the log's name changes: topics, events, answers, lag."""
+    from kafka_broker import session_broker
+
+    bootstrap = session_broker().bootstrap
+    on_kafka = {**environment, "PENSTOCK_LOG": f"kafka:{bootstrap}"}
+    for command in (
+        ("topics", "create", "--task", "feedback:sorter", "--partitions", "3"),
+        ("produce", "events.jsonl", "--topic", "feedback", "--key-field", "customer"),
+        ("run", "feedback:sorter", "--simulated", "--until-idle"),
+    ):
+        done = _call(project, on_kafka, *command)
+        assert done.returncode == 0, (command, done.stderr)
+    assert len(_values(project, on_kafka, "feedback-sorted")) == 11
+    assert [letter["id"] for letter in _values(project, on_kafka, "feedback-dlq")] == ["f-011"]
+    rows = json.loads(_call(project, on_kafka, "status", "--group", "feedback-sorter", "--json").stdout)["groups"]
+    assert sum(row["lag_events"] for row in rows) == 0
+    missing = _call(project, on_kafka, "tail", "nowhere")
+    assert (missing.returncode, "penstock topics create nowhere" in missing.stderr) == (2, True)
+    assert not (project / "penstock.db").exists()

@@ -15,7 +15,8 @@ from cli_calls import cli_in
 from penstock.cli.loading import load_task
 from penstock.cli.one_event import from_words, one_event
 from penstock.cli.reference import settings_page
-from penstock.errors import SettingsError
+from penstock.cli.run import patiently
+from penstock.errors import LogUnavailable, SettingsError
 from penstock.settings import Settings, load_settings
 
 DOCS = Path(__file__).parents[2] / "docs" / "reference"
@@ -284,6 +285,26 @@ def test_long_backlog_needs_a_yes(cli):
     assert "$1.00" in said
     assert "--yes" in said
     assert cli.page("status", "--json")["groups"] == []
+
+
+async def test_weather_at_the_start_is_waited_for():
+    """A log that cannot be reached is tried again, for a while; a user's mistake is not."""
+    tries = []
+
+    async def act(error, times):
+        tries.append(error)
+        if len(tries) <= times:
+            raise error
+        return "done"
+
+    assert await patiently(lambda: act(LogUnavailable("loading"), 3), pause_seconds=0) == "done"
+    assert len(tries) == 4
+    with pytest.raises(LogUnavailable):
+        await patiently(lambda: act(LogUnavailable("gone"), 10**9), patience_seconds=0.01, pause_seconds=0)
+    tries.clear()
+    with pytest.raises(SettingsError):
+        await patiently(lambda: act(SettingsError("wrong"), 10**9), pause_seconds=0)
+    assert len(tries) == 1
 
 
 def test_settings_have_no_secret_in_their_text():

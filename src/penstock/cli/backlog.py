@@ -6,10 +6,11 @@ log → [backlog] → run
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from penstock.cli.console import tell
+from penstock.cli.failures import FAILED
 from penstock.cli.status import duration
 from penstock.errors import SettingsError
 
@@ -32,7 +33,7 @@ async def plans_of(settings: Settings, tasks: Sequence[Task[Any, Any]], log: Eve
 
     long = []
     for task in tasks:
-        backlog = await measure(log, task, _tokens)
+        backlog = await measure(log, task, _tokens_as_shown(task))
         if backlog.events > ASK_FROM_EVENTS:
             long.append((task.name, plan_of(settings, task, backlog)))
     return long
@@ -86,10 +87,18 @@ def _usd(model: Model, fresh: int, cached: int, output: int) -> float:
     return model.cost_nanousd(Tokens(input=fresh, cache_read=cached, output=output)) / 1e9
 
 
-def _tokens(record: Record) -> int:
-    from penstock.codecs.text import estimate_tokens
+def _tokens_as_shown(task: Task[Any, Any]) -> Callable[[Record], int]:
+    """As the engine will count them: what the model is shown; nothing for events that it will never be asked about."""
+    from penstock.engine.reader import Reader
+    from penstock.record import Partition
 
-    return estimate_tokens(record.value.decode("utf-8", "replace")) if record.value else 0
+    reader = Reader(task)
+
+    def tokens(record: Record) -> int:
+        item, ended = reader.read(record, Partition(record.topic, record.partition))
+        return 0 if ended is not None else item.tokens
+
+    return tokens
 
 
 def tell_plans(plans: Sequence[tuple[str, Plan]], ceiling_usd: float | None) -> None:
@@ -124,4 +133,5 @@ def need_yes(plans: Sequence[tuple[str, Plan]], ceiling_usd: float | None, *, sa
     import typer
 
     if not typer.confirm("Answer them?", err=True):
-        raise SettingsError("nothing was asked")
+        tell("nothing was asked")
+        raise typer.Exit(FAILED)

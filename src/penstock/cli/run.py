@@ -8,22 +8,31 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from penstock.cli.command import Invocation, command, run_async
 from penstock.cli.completion import complete_tasks
 from penstock.cli.console import tell
+from penstock.errors import LogUnavailable
 
 if TYPE_CHECKING:
+    from penstock.engine.pipeline import Pipeline
     from penstock.log.base import EventLog
     from penstock.settings import Settings
     from penstock.task import Task
     from penstock.worker import Worker
 
 IDLE_LOOK_SECONDS = 0.3
+REPORT_SECONDS = 10.0
+PATIENCE_SECONDS = 30.0
+"""How long `run` waits for a log that cannot be reached when it starts."""
+T = TypeVar("T")
+
+logger = logging.getLogger("penstock.run")
 
 
 @command
@@ -49,7 +58,7 @@ def run(
     if not is_simulated and any(isinstance(step.tier, str) for task in tasks for step in task.route.steps):
         need_credentials(settings)
     _start_logging(is_quiet=invocation.is_quiet)
-    run_async(_check(invocation, tasks, says_yes=says_yes or is_simulated))
+    run_async(patiently(lambda: _check(invocation, tasks, says_yes=says_yes or is_simulated)))
     with answering(settings, is_simulated=is_simulated) as answers:
         if answers.is_simulated and not invocation.is_quiet:
             tell("SIMULATED: an offline stand-in answers; results are marked simulated")
@@ -65,6 +74,21 @@ def _start_logging(*, is_quiet: bool) -> None:
     )
     # One line per call would be most of what a worker says.
     logging.getLogger("httpx2").setLevel(logging.WARNING)
+
+
+async def patiently(
+    act: Callable[[], Awaitable[T]], *, patience_seconds: float = PATIENCE_SECONDS, pause_seconds: float = 1.0
+) -> T:
+    """Workers and brokers are often started together: weather is waited for, but not for ever."""
+    deadline = time.monotonic() + patience_seconds
+    while True:
+        try:
+            return await act()
+        except LogUnavailable as weather:
+            if time.monotonic() > deadline:
+                raise
+            logger.warning("%s; trying again", weather)
+            await asyncio.sleep(pause_seconds)
 
 
 async def _check(invocation: Invocation, tasks: Sequence[Task[Any, Any]], *, says_yes: bool) -> None:
@@ -88,12 +112,35 @@ async def _work(
     if not invocation.is_quiet:
         topics = ", ".join(f"{task.name} ({task.reads} → {task.writes})" for task in tasks)
         tell(f"running {topics} on {settings.log}; Ctrl-C finishes what is in flight and stops")
-    if until_idle:
-        await _until_idle(invocation, tasks, worker)
-    else:
-        await worker.run()
+    report = asyncio.create_task(_report(worker))
+    try:
+        await (_until_idle(invocation, tasks, worker) if until_idle else worker.run())
+    finally:
+        report.cancel()
+        await asyncio.gather(report, return_exceptions=True)
     if not invocation.is_quiet:
-        _tell_what_was_done(worker)
+        for pipeline in worker.pipelines:
+            tell(_told(pipeline))
+
+
+async def _report(worker: Worker) -> None:
+    """A line per task now and then, while there is something new to say."""
+    told: dict[str, str] = {}
+    while True:
+        await asyncio.sleep(REPORT_SECONDS)
+        for pipeline in worker.pipelines:
+            text = _told(pipeline)
+            if told.get(pipeline.task.name) != text:
+                told[pipeline.task.name] = text
+                logger.info(text)
+
+
+def _told(pipeline: Pipeline) -> str:
+    counts = pipeline.counts
+    return (
+        f"{pipeline.task.name}: {counts.results:,} results, {counts.dead_letters:,} dead letters, "
+        f"{counts.skipped:,} skipped, {counts.calls:,} calls, ${counts.nanousd / 1e9:,.4f}"
+    )
 
 
 async def _until_idle(invocation: Invocation, tasks: Sequence[Task[Any, Any]], worker: Worker) -> None:
@@ -111,7 +158,7 @@ async def _until_idle(invocation: Invocation, tasks: Sequence[Task[Any, Any]], w
 async def _idle(invocation: Invocation, tasks: Sequence[Task[Any, Any]]) -> None:
     """Looks at the log, not at the worker: what is not committed is not done."""
     async with invocation.log() as log:
-        while await waiting(log, tasks):  # noqa: ASYNC110 - other processes work on it too
+        while await patiently(lambda: waiting(log, tasks)):  # noqa: ASYNC110 - other processes work on it too
             await asyncio.sleep(IDLE_LOOK_SECONDS)
 
 
@@ -125,12 +172,3 @@ async def waiting(log: EventLog, tasks: Sequence[Task[Any, Any]]) -> int:
                 known = done.get(partition)
                 count += max(0, kept.high - known.base - known.count_above()) if known else 1
     return count
-
-
-def _tell_what_was_done(worker: Worker) -> None:
-    for pipeline in worker.pipelines:
-        counts = pipeline.counts
-        tell(
-            f"{pipeline.task.name}: {counts.results:,} results, {counts.dead_letters:,} dead letters, "
-            f"{counts.skipped:,} skipped, {counts.calls:,} calls, ${counts.nanousd / 1e9:,.4f}"
-        )
