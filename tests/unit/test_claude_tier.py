@@ -293,7 +293,10 @@ async def test_the_ceiling_is_never_passed_over_many_calls() -> None:
             for outcomes in await asyncio.gather(*[tier.answer(TASK, batch) for _ in range(8)]):
                 paid += sum(o.charge.nanousd for o in outcomes if o.charge)
                 calls += 1
-        assert tier.capacity(TASK).cause == "spend"
+        held = tier.capacity(TASK)
+        assert held.cause == "spend"
+        assert held.until is not None
+        assert held.until > gate.clock()
     assert 15_000_000 < paid == gate.spend.spent_nanousd <= 20_000_000
 
 

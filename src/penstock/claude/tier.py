@@ -31,6 +31,8 @@ _WAITING: dict[Cause, AgainReason] = {
     "outage": "overloaded",
     "stopped": "busy",
 }
+_LOOK_AGAIN_SECONDS: dict[Cause, float] = {"spend": 1.0, "outage": 0.25}
+"""Where nobody knows until when: no use in asking all the time."""
 _CUT = ("max_tokens", "model_context_window_exceeded")
 _ALL_REJECTED = 3
 """So many single events rejected before anything was answered: the request is wrong, not the events."""
@@ -109,7 +111,10 @@ class ClaudeTier:
             if wait.cause != "spend" or wait.until is not None:
                 break  # only the end of the money is a reason for smaller calls
         assert wait is not None
-        return Capacity(0, cause=wait.cause, until=wait.until)
+        until = wait.until
+        if until is None and wait.cause in _LOOK_AGAIN_SECONDS:
+            until = self._gate.clock() + _LOOK_AGAIN_SECONDS[wait.cause]
+        return Capacity(0, cause=wait.cause, until=until)
 
     def prepare(self, task: Task[Any, Any]) -> _Asked:
         """Make the prompt of a task now; raises `TaskError` where its output model cannot be asked for."""
