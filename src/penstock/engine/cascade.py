@@ -6,7 +6,7 @@ batcher → [cascade] → tier → [cascade] → checkpoint
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
 
 from penstock.engine.batcher import Batcher, BatchLimits
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from penstock.record import Partition
     from penstock.task import Step, Task
     from penstock.tier import Item, Tier
+
+
+LOOK_SECONDS = 0.02
 
 
 class HandOver(NamedTuple):
@@ -62,7 +65,8 @@ class Stage:
     """Why it waits, while it does."""
     storms: int = 0
     """Calls in a row that met weather."""
-    sent_at: float = field(default=0.0)
+    look_at: float = 0.0
+    """The tier is full for a time that nobody knows: when to look again by ourselves."""
 
 
 class Cascade:
@@ -118,8 +122,10 @@ class Cascade:
             if capacity.items <= 0:
                 stage.cause = capacity.cause
                 stage.hold_until = max(stage.hold_until, capacity.until or 0.0)
+                # No time is known: the end of a call of ours wakes us; of another task's, only a look.
+                stage.look_at = now + LOOK_SECONDS if capacity.until is None else 0.0
                 continue
-            stage.cause = ""
+            stage.cause, stage.look_at = "", 0.0
             batch = stage.batcher.take(capacity, now, at_once=self.is_draining or stage.calls == 0)
             if batch:
                 return stage, batch
@@ -127,7 +133,11 @@ class Cascade:
 
     def wake_at(self) -> float | None:
         """When `next_call` may have something new without anything else happening."""
-        times = [max(due, stage.hold_until) for stage in self.stages if (due := stage.batcher.due_at()) is not None]
+        times = [
+            max(due, stage.hold_until, stage.look_at)
+            for stage in self.stages
+            if (due := stage.batcher.due_at()) is not None
+        ]
         return min(times, default=None)
 
     def settle(self, stage: Stage, items: Sequence[Item], outcomes: Sequence[Outcome], seconds: float) -> list[Ending]:
