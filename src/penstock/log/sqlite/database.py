@@ -76,15 +76,23 @@ class Database:
         self._is_closed = False
 
     async def run(self, act: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run an act on the thread: as one transaction where this is the writer."""
-        if self._is_closed:
-            raise LogError(f"{self.path}: the log is closed")
-        body = self._write if self._for_writing else self._read
+        """Run an act on the thread, as one transaction: its statements see one state and write all or nothing."""
 
         def bound(connection: sqlite3.Connection) -> T:
             return act(connection, *args, **kwargs)
 
-        return await asyncio.get_running_loop().run_in_executor(self._thread, body, bound)
+        return await self._on_thread(self._write if self._for_writing else self._read, bound)
+
+    async def run_bare(self, act: Callable[[sqlite3.Connection], T]) -> T:
+        """Run an act on the thread without any transaction, so that it sees what others commit meanwhile."""
+        return await self._on_thread(self._bare, act)
+
+    async def _on_thread(
+        self, body: Callable[[Callable[[sqlite3.Connection], T]], T], act: Callable[[sqlite3.Connection], T]
+    ) -> T:
+        if self._is_closed:
+            raise LogError(f"{self.path}: the log is closed")
+        return await asyncio.get_running_loop().run_in_executor(self._thread, body, act)
 
     async def close(self) -> None:
         """Wait for what runs, then give the connection back."""
@@ -93,18 +101,22 @@ class Database:
             await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
             self._thread.shutdown()
 
-    def _read(self, act: Callable[[sqlite3.Connection], T]) -> T:
-        """All statements of an act see one state of the file: bounds and records belong together."""
+    def _bare(self, act: Callable[[sqlite3.Connection], T]) -> T:
         try:
-            connection = self._opened()
+            return act(self._opened())
+        except sqlite3.Error as error:
+            raise translated(error, self.path) from error
+
+    def _read(self, act: Callable[[sqlite3.Connection], T]) -> T:
+        def in_one_state(connection: sqlite3.Connection) -> T:
             connection.execute("BEGIN")
             try:
                 return act(connection)
             finally:
                 if connection.in_transaction:
                     connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            raise translated(error, self.path) from error
+
+        return self._bare(in_one_state)
 
     def _write(self, act: Callable[[sqlite3.Connection], T]) -> T:
         try:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _FIRST_NAP_SECONDS = 0.0002
-_LONGEST_NAP_SECONDS = 0.002
+_LONGEST_NAP_SECONDS = 0.001
 
 
 class Gate:

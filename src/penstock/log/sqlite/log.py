@@ -57,7 +57,7 @@ class SqliteLog:
         self.path = Path(path).absolute()
         reader = Database(self.path, options, for_writing=False)
         writer = Database(self.path, options, for_writing=True)
-        news = News(reader, options.notice_seconds)
+        news = News(Database(self.path, options, for_writing=False), options.notice_seconds)
         self._shared = Shared(options, reader, writer, Catalogue(), Catalogue(), news, wall_ms)
         self._appender = Appender(self._shared)
         self._upkeep = Upkeep(self._shared)

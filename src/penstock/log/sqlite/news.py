@@ -1,14 +1,16 @@
-"""Tells waiting readers that something was committed, by this process or another.
+"""Tells waiting readers that records came or the group changed, by this process or another.
 
 database → [news] → consumer
 
-While somebody waits, one task asks SQLite every few milliseconds whether another connection has committed; that answer
-costs a look at shared memory, no file is read.
+While somebody waits, a thread asks SQLite every few milliseconds whether another connection has committed; that answer
+costs a look at shared memory. Only then it looks whether it was more than a heartbeat.
 """
 
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from typing import TYPE_CHECKING
 
 from penstock.errors import LogUnavailable
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 
 _SHORTEST_SECONDS = 0.003
 _SLOWDOWN = 1.3
+_WATCH_SECONDS = 0.5
+
+Sign = tuple[int, ...]
 
 
 class News:
@@ -31,7 +36,9 @@ class News:
         self._notice_seconds = notice_seconds
         self._waiters: set[asyncio.Future[None]] = set()
         self._watch: asyncio.Task[None] | None = None
+        self._is_closing = threading.Event()
         self._data_version = -1
+        self._sign: Sign = ()
 
     def happened(self) -> None:
         """Something of our own changed: no need to ask the file."""
@@ -57,26 +64,39 @@ class News:
 
     async def close(self) -> None:
         """Wake everybody and stop asking."""
+        self._is_closing.set()
         self.happened()
         if self._watch is not None:
-            self._watch.cancel()
             await asyncio.wait((self._watch,))
+        await self._database.close()
 
     async def _watching(self) -> None:
-        nap_seconds = _SHORTEST_SECONDS
-        while self._waiters:
+        while self._waiters and not self._is_closing.is_set():
             try:
-                data_version = await self._database.run(_data_version)
+                sign = await self._database.run_bare(self._until_changed)
             except LogUnavailable:
-                data_version = self._data_version  # weather: the next look, or the reader's own read, tells
+                await asyncio.sleep(self._notice_seconds)
+                sign = ()  # weather: the reader's own read tells
+            if sign != self._sign:
+                self._sign = sign
+                self.happened()
+
+    def _until_changed(self, connection: sqlite3.Connection) -> Sign:
+        """On the thread: sleep and look, until there is something or it is time to ask who still waits."""
+        end = time.monotonic() + _WATCH_SECONDS
+        nap_seconds = _SHORTEST_SECONDS
+        while time.monotonic() < end:
+            data_version: int = connection.execute("PRAGMA data_version").fetchone()[0]
             if data_version != self._data_version:
                 self._data_version = data_version
-                self.happened()
-                nap_seconds = _SHORTEST_SECONDS
-            await asyncio.sleep(nap_seconds)
+                sign: Sign = connection.execute(_SIGN).fetchone()
+                if sign != self._sign:
+                    return sign
+            if self._is_closing.wait(nap_seconds):
+                break
             nap_seconds = min(nap_seconds * _SLOWDOWN, self._notice_seconds)
+        return self._sign
 
 
-def _data_version(connection: sqlite3.Connection) -> int:
-    version: int = connection.execute("PRAGMA data_version").fetchone()[0]
-    return version
+_SIGN = "SELECT groups, topics, (SELECT sum(high) FROM partitions) FROM counters"
+"""Moves with every append, and with every change of topics, members and leases, but not with heartbeats and commits."""
