@@ -15,7 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from penstock.demo.text import DECISIONS, KINDS, SENTIMENTS, SIMULATED, counted, dollars, saving
+from penstock.demo.text import CALLED, DECISIONS, KINDS, SENTIMENTS, SIMULATED, counted, dollars, saving
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from penstock.demo.watch import Picture
 
 WIDTH = 80
+LABEL = 16
 _COLOURS = {
     "publish": "green", "hold": "yellow", "reject": "red", "positive": "green", "negative": "red", "mixed": "yellow",
 }  # fmt: skip
@@ -119,27 +120,27 @@ def _groups(picture: Picture) -> Table:
 
 def _verdicts(picture: Picture) -> Table:
     tally = picture.tally
-    table = Table.grid(expand=False, padding=(0, 2))
-    table.add_column(width=18, no_wrap=True)
+    table = Table.grid(expand=False, padding=(0, 1))
+    table.add_column(width=LABEL, no_wrap=True)
     for _ in range(4):
-        table.add_column(width=12, no_wrap=True)
+        table.add_column(width=14, no_wrap=True)
     table.add_row("decisions", *_counts(tally.decisions, DECISIONS))
-    table.add_row("  violations", *_counts(tally.violations, KINDS))
+    table.add_row("violations", *_counts(tally.violations, KINDS))
     table.add_row("sentiments", *_counts(tally.sentiments, SENTIMENTS))
     return table
 
 
 def _counts(found: Counter[str], names: tuple[str, ...]) -> list[Text]:
     return [
-        Text.assemble((f"{number:,} ", "bold"), (name, _COLOURS.get(name, "")))
+        Text.assemble((f"{number:,} ", "bold"), (CALLED.get(name, name), _COLOURS.get(name, "")))
         for name, number in counted(found, names)[:4]
     ]
 
 
 def _money(picture: Picture) -> Table:
     findings, single = picture.findings, picture.tally.single_nanousd
-    grid = Table.grid(expand=False, padding=(0, 2))
-    grid.add_column(width=18, no_wrap=True)
+    grid = Table.grid(expand=False, padding=(0, 1))
+    grid.add_column(width=LABEL, no_wrap=True)
     grid.add_column(no_wrap=True)
     if picture.calls_in_flight is not None:
         in_flight = f"{picture.calls_in_flight:,} calls in flight, {findings.billed_calls:,} answered and billed"
@@ -153,15 +154,15 @@ def _money(picture: Picture) -> Table:
 
 
 def _truth(picture: Picture) -> Table:
-    grid = Table.grid(expand=False, padding=(0, 2))
-    grid.add_column(width=18, no_wrap=True)
+    grid = Table.grid(expand=False, padding=(0, 1))
+    grid.add_column(width=LABEL, no_wrap=True)
     grid.add_column(no_wrap=True)
     wrong = "bold red"
     counts = Text.assemble(
         (f"{picture.lost:,} lost", wrong if picture.lost else "green"), "   ",
         (f"{picture.doubled:,} doubled", wrong if picture.doubled else "green"), "   ",
         (f"{picture.paid_again} paid again", "green" if picture.paid_again == "0" else "yellow"),
-        ("   read from the log, not told by workers", "dim"),
+        ("   not told by the workers", "dim"),
     )  # fmt: skip
     grid.add_row("from outside", counts)
     return grid

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 DAY_EVENTS = 3_000
 DAY_SECONDS = 60.0
 CEILING_USD = 1.0
+DIRECTORY = Path("penstock-demo")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +37,7 @@ class DemoOptions:
     is_live: bool = False
     ceiling_usd: float = CEILING_USD
     """With `is_live`: what all workers of this run together may spend."""
-    directory: Path = Path("penstock-demo")
+    directory: Path = DIRECTORY
     is_plain: bool = False
     is_quiet: bool = False
     """Only the summary."""

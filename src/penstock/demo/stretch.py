@@ -72,7 +72,7 @@ async def stream_of(place: Place, log: EventLog, topic: str, options: DemoOption
     if first and options.events not in (None, stretch.events):
         remarks.append(f"--events {options.events} is for a new day: this one has {stretch.events:,} and goes on")
     events = day_stream(topic, stretch.number, planted, seconds, first)
-    title = f"A day of shop reviews (day {stretch.day})"
+    title = f"Day {stretch.day} of a shop's reviews"
     return Stream(title, events, len(planted), len(numbers), planted, seconds, tuple(remarks))
 
 

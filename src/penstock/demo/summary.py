@@ -5,16 +5,21 @@ watch → [summary] → terminal
 
 from __future__ import annotations
 
+import os
+import sys
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
+from shutil import which
 from typing import TYPE_CHECKING
 
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from penstock.demo.text import DECISIONS, KINDS, SENTIMENTS, SIMULATED, counted, dollars, saving, seconds
+from penstock.demo.options import DIRECTORY
+from penstock.demo.text import CALLED, DECISIONS, KINDS, SENTIMENTS, SIMULATED, counted, dollars, saving, seconds
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,6 +27,8 @@ if TYPE_CHECKING:
     from penstock.demo.place import Place
     from penstock.demo.watch import Picture
     from review_moderation.samples import Content, SampleEvent
+
+OFFLINE = "An offline stand-in for Claude answered: its verdicts follow word lists."
 
 PLANTED: dict[Content, str] = {
     "spam": "spam",
@@ -85,9 +92,10 @@ def _grid(*widths: int) -> Table:
 
 
 def _print_head(say: _Printer, picture: Picture, ended: Ended) -> None:
-    judged_by = "judged by the real API" if ended.is_live else f"{SIMULATED}: an offline stand-in answered"
-    end = "all events have their ending" if ended.is_finished else "stopped on the way"
-    say.title(f"{picture.title}: {end}", judged_by)
+    end = "every event has its ending" if ended.is_finished else "stopped on the way"
+    say.title(f"{picture.title}: {end}", "" if ended.is_live else SIMULATED)
+    who = "The real Claude API answered; what it cost was paid." if ended.is_live else OFFLINE
+    say.text(who)
 
 
 def _print_planted(say: _Printer, picture: Picture, planted: list[SampleEvent], *, is_live: bool) -> None:
@@ -104,6 +112,8 @@ def _print_planted(say: _Printer, picture: Picture, planted: list[SampleEvent], 
     unreadable = sum(event.ending == "dead_letter" for event in planted)
     passed_over = sum(event.ending == "skip" for event in planted)
     per_task = ", ".join(f"{row.found.dead_letters:,}" for row in picture.rows)
+    again = Counter(event.planted for event in planted)
+    say.text(f"among them {again['duplicate']:,} redeliveries and {again['edit']:,} edits, each judged for itself")
     say.text(f"malformed events: {unreadable:,} planted; dead letters per group: {per_task}")
     say.text(f"deleted reviews and tombstones: {passed_over:,} planted; passed over: {_each(picture, 'skipped')}")
 
@@ -121,7 +131,9 @@ def _print_verdicts(say: _Printer, picture: Picture, *, is_live: bool) -> None:
         ("violations", tally.violations, KINDS),
         ("sentiments", tally.sentiments, SENTIMENTS),
     ):
-        table.add_row(name, "   ".join(f"{number:,} {kind}" for kind, number in counted(found, names)))
+        table.add_row(
+            name, "   ".join(f"{number:,} {CALLED.get(kind, kind)}" for kind, number in counted(found, names))
+        )
     reasons: Counter[str] = Counter()
     for row in picture.rows:
         reasons.update(row.found.reasons)
@@ -153,34 +165,44 @@ def _print_cost(say: _Printer, picture: Picture, *, is_live: bool) -> None:
     for nanousd, what, saved in rows:
         table.add_row(dollars(nanousd), what, Text(saved, style="green"))
     say.table(table)
-    say.text("Both at least: same models, events and answers, by the tokens that were counted.", style="dim")
+    say.text("At least: same models, events and answers, by the tokens that were counted.", style="dim")
 
 
 def _print_truth(say: _Printer, picture: Picture, ended: Ended) -> None:
     say.title("Nothing lost, nothing doubled" if not (picture.lost or picture.doubled) else "SOMETHING WENT WRONG")
     events, tasks = picture.findings.events, len(picture.rows)
     endings = sum(row.found.ended + row.found.skipped for row in picture.rows)
-    say.text(f"{events:,} events for {tasks} groups: {endings:,} of {events * tasks:,} ended")
+    rest = "" if endings == events * tasks else "; the others wait in the log for the next run"
+    say.text(f"{events:,} events for {tasks} groups: {endings:,} of {events * tasks:,} ended{rest}")
     say.text(
         f"{picture.lost:,} lost, {picture.doubled:,} doubled, {picture.paid_again} paid again: counted in the log and"
     )
     say.text("in the API's accounts, from outside the workers" if not ended.is_live else "from outside the workers")
     if ended.kills:
-        say.text(f"{ended.kills} workers were killed with -9; what they had asked and not committed was asked again")
+        say.text(f"kill -9 struck {ended.kills} times; what was asked and not yet committed was asked again,")
+        say.text("nothing committed was paid for twice")
 
 
 def _print_next(say: _Printer, ended: Ended) -> None:
     again = "the next day" if ended.is_finished else "goes on where this run stopped"
     say.title("Where to look next")
-    table = _grid(42, 10)
+    penstock = _own_name()
+    there = "" if ended.place.path == DIRECTORY else f" --dir {ended.place.path}"
     rows = (
         (f"export PENSTOCK_LOG={ended.place.log}", ""),
-        ("penstock tail review-ai-results", "verdicts, reasons, quotes"),
-        ("penstock tail review-dlq", "what could not be read, and why"),
-        ("penstock status", "how far each group is"),
-        ("penstock demo --kill", "workers die, the counters stay true"),
-        ("penstock demo", again),
+        (f"{penstock} tail review-ai-results", "verdicts, reasons, quotes"),
+        (f"{penstock} tail review-dlq", "what could not be read, and why"),
+        (f"{penstock} status", "how far each group is"),
+        (f"{penstock} demo{there} --kill", "workers die, counters stay true"),
+        (f"{penstock} demo{there}", again),
     )
+    width = max(len(command) for command, what in rows if what)
     for command, what in rows:
-        table.add_row(Text(command, style="cyan"), Text(what, style="dim"))
-    say.table(table)
+        say.text(Text.assemble((f"{command:{width}}" if what else command, "cyan"), "   ", (what, "dim")))
+
+
+def _own_name() -> str:
+    """`penstock` where the shell finds it, else the path under which it was started (`make demo`)."""
+    if which("penstock"):
+        return "penstock"
+    return os.path.relpath(sys.argv[0]) if Path(sys.argv[0]).name == "penstock" else f"{sys.executable} -m penstock.cli"

@@ -36,5 +36,7 @@ def counted(found: Counter[str], names: tuple[str, ...]) -> list[tuple[str, int]
 
 
 DECISIONS = ("publish", "hold", "reject")
+CALLED = {"manipulation": "injection"}
+"""Clauses are named for what they forbid; people know the attack by another word."""
 KINDS = ("spam", "abuse", "fake", "manipulation")
 SENTIMENTS = ("positive", "mixed", "neutral", "negative")
