@@ -71,18 +71,27 @@ async def line(process: subprocess.Popen[str], *starts: str) -> str:
 async def test_kill_9_loses_and_doubles_nothing(log, path, start) -> None:
     """Workers are killed at random moments of their commit loops, twelve times: every event has exactly one result."""
     moments = random.Random(20)
-    total, made = 6_000, 0
+    made, is_over = 0, asyncio.Event()
+
+    async def produce() -> None:
+        nonlocal made
+        while not is_over.is_set():
+            await log.append(events(made, 30))
+            made += 30
+            await asyncio.sleep(0.03)
+
+    producing = asyncio.create_task(produce())
     workers = [start(), start()]
     for kill in range(12):
-        await log.append(events(made, 400))
-        made += 400
         victim = workers[kill % 2]
         await line(victim, "committed")
         await asyncio.sleep(moments.uniform(0, 0.15))
         victim.kill()
         victim.communicate()
         workers[kill % 2] = start()
-    await log.append(events(made, total - made))
+    is_over.set()
+    await producing
+    total = made
 
     async def all_answered() -> bool:
         for worker in workers:
