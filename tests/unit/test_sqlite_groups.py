@@ -127,6 +127,7 @@ async def test_a_slow_drain_ends_at_the_deadline(log, other) -> None:
     one.on_revoked = None
 
 
+@pytest.mark.slow
 async def test_a_long_drain_keeps_the_heart_beating(log, other, path) -> None:
     """While `revoked` works longer than the session time-out nobody takes the worker for dead, and it still commits."""
     patient = SqliteOptions(
@@ -203,6 +204,7 @@ async def test_a_closed_consumer_is_closed(log) -> None:
         await worker.consumer.commit(worker.progress())
 
 
+@pytest.mark.slow
 async def test_a_lock_that_is_held_long_kills_nobody(log, other, path) -> None:
     """While a stopped process holds the file's lock nobody can beat; when it is gone all are still members."""
     topic, group = await made_topic(log, 2), unique("g")
@@ -219,6 +221,7 @@ async def test_a_lock_that_is_held_long_kills_nobody(log, other, path) -> None:
     assert values(one.read + two.read) != []
 
 
+@pytest.mark.slow
 async def test_groups_forget_nobody_by_the_wall_clock(path) -> None:
     """A wall clock that jumps by hours, back and forth, expires no member: liveness is counted, not dated."""
     jumps = iter(range(10_000))
