@@ -6,7 +6,8 @@ batcher → [cascade] → tier → [cascade] → checkpoint
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections import defaultdict
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
 
 from penstock.engine.batcher import Batcher, BatchLimits
@@ -63,10 +64,23 @@ class Stage:
     """Weather: no call before then (`time.monotonic()`)."""
     cause: str = ""
     """Why it waits, while it does."""
+    waits_since: float = 0.0
+    waited_seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    """By cause, of waits that are over."""
+    escalated: int = 0
+    """Items that went on to the next step."""
     storms: int = 0
     """Calls in a row that met weather."""
     look_at: float = 0.0
     """The tier is full for a time that nobody knows: when to look again by ourselves."""
+
+    def wait_for(self, cause: str, now: float) -> None:
+        """Items wait and no call is made, for this cause; "": they do not."""
+        if cause == self.cause:
+            return
+        if self.cause:
+            self.waited_seconds[self.cause] += now - self.waits_since
+        self.cause, self.waits_since = cause, now
 
 
 class Cascade:
@@ -116,16 +130,20 @@ class Cascade:
         """A batch that may go now. Later steps first: to finish is better than to begin."""
         now = self._clock()
         for stage in reversed(self.stages):
-            if not len(stage.batcher) or stage.hold_until > now:
+            if not len(stage.batcher):
+                stage.wait_for("", now)
+                continue
+            if stage.hold_until > now:
                 continue
             capacity = stage.tier.capacity(self._task)
             if capacity.items <= 0:
-                stage.cause = capacity.cause
+                stage.wait_for(capacity.cause, now)
                 stage.hold_until = max(stage.hold_until, capacity.until or 0.0)
                 # No time is known: the end of a call of ours wakes us; of another task's, only a look.
                 stage.look_at = now + LOOK_SECONDS if capacity.until is None else 0.0
                 continue
-            stage.cause, stage.look_at = "", 0.0
+            stage.wait_for("", now)
+            stage.look_at = 0.0
             batch = stage.batcher.take(capacity, now, at_once=self.is_draining or stage.calls == 0)
             if batch:
                 return stage, batch
@@ -194,6 +212,7 @@ class Cascade:
         return item.standing or failure
 
     def _escalate(self, stage: Stage, item: Item) -> None:
+        stage.escalated += 1
         item.step = stage.index + 1
         item.tries = 0
         self.add(item)
@@ -238,7 +257,7 @@ class Cascade:
             return
         stage.storms += 1
         asked_for = max(again.after_seconds for again in storms)
-        stage.cause = storms[0].reason
+        stage.wait_for(storms[0].reason, self._clock())
         if storms[0].reason == "busy" or (asked_for and storms[0].reason in ("rate_limited", "spend_cap")):
             wait = asked_for  # the gate knows better than a guess
         else:

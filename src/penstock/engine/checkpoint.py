@@ -163,6 +163,10 @@ class Checkpoint(Generic[EndingT]):
         """The partitions that are ours."""
         return list(self._books)
 
+    def positions(self) -> dict[Partition, OffsetMap]:
+        """Where each partition of ours stands, with what is resolved and not written yet."""
+        return {partition: OffsetMap(book.base, book.bits).normalised() for partition, book in self._books.items()}
+
     def forget(self, partitions: Iterable[Partition]) -> list[EndingT]:
         """They are gone: nothing of them is given any more. Returns the endings that never left (paid for nothing)."""
         orphans: list[EndingT] = []

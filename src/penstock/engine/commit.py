@@ -16,6 +16,7 @@ from penstock.engine.publish import Publisher
 from penstock.errors import LogUnavailable, PartitionsLost
 from penstock.log.base import PartProgress, Progress
 from penstock.outcome import Failure
+from penstock.telemetry.pulse import Pulse, Trouble
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("penstock.engine")
 MOST_WAIT_SECONDS = 2.0
+LOG_PATIENCE_SECONDS = 300.0
+"""Whatever the weather, the log answers every request within this time, if only with an error; else it hangs."""
 
 
 @dataclass(slots=True)
@@ -45,6 +48,9 @@ class Committer:
 
     def __init__(self, task: Task[Any, Any], checkpoint: Checkpoint[Ending], counts: Counts) -> None:
         self.changed = asyncio.Event()
+        self.pulse = Pulse("commits")
+        self.trouble = Trouble()
+        """The log does not take what is to be written."""
         self._task = task
         self._checkpoint = checkpoint
         self._counts = counts
@@ -89,6 +95,7 @@ class Committer:
         try:
             await self._commit(deadline)
         finally:
+            self.pulse.rest()
             self._lock.release()
 
     async def _commit(self, deadline: float | None) -> None:
@@ -98,16 +105,21 @@ class Committer:
         while self._parts or self._waste:
             self._drop_stale()
             waste = tuple(self._waste)
+            self.pulse.expect(LOG_PATIENCE_SECONDS)
+            started = time.monotonic()
             try:
                 await self._consumer.commit(Progress(tuple(part.progress for part in self._parts), waste))
             except PartitionsLost as lost:
+                self._counts.log_errors["commit"] += 1
                 self._drop(lost.partitions)
             except LogUnavailable as weather:
                 tries += 1
                 if not await self._wait(weather, tries, deadline):
                     return
             else:
+                self._counts.commit_seconds.observe(time.monotonic() - started)
                 self._written(len(waste))
+        self.trouble.end()
 
     def _gather(self) -> None:
         now_ms = time.time_ns() // 1_000_000
@@ -151,6 +163,8 @@ class Committer:
 
     async def _wait(self, weather: LogUnavailable, tries: int, deadline: float | None) -> bool:
         self._counts.commits_retried += 1
+        self._counts.log_errors["commit"] += 1
+        self.trouble.begin(str(weather))
         if tries in {1, 10, 100}:
             logger.warning(
                 "%s: the log does not take results, trying on (nothing is lost): %s", self._task.name, weather
@@ -167,6 +181,8 @@ class Committer:
     def _written(self, waste: int) -> None:
         counts = self._counts
         counts.commits += 1
+        counts.committed_at = time.time()
+        ended: list[int] = []
         for part in self._parts:
             for item, outcome in part.endings:
                 counts.nanousd += sum(charge.nanousd for charge in item.charges)
@@ -175,10 +191,17 @@ class Committer:
                     counts.failures[outcome.reason] += 1
                 elif isinstance(outcome, HandOver):
                     counts.hand_overs += 1
+                    counts.hand_over_reasons[outcome.reason] += 1
+                    continue
                 elif isinstance(outcome, Skipped):
                     counts.skipped += 1
+                    continue
                 else:
                     counts.results += 1
+                ended.append(item.record.timestamp_ms)
+        now_ms = counts.committed_at * 1000
+        # A producer's clock may be ahead of ours: no event is younger than its result.
+        counts.event_age_seconds.observe_all([max(0.0, (now_ms - ms) / 1000) for ms in ended])
         self._parts = []
         # More may have come while this act was under way.
         del self._waste[:waste]

@@ -97,6 +97,11 @@ class Intake:
             self._paused.pop(partition, None)
 
     @property
+    def bytes_in_flight(self) -> int:
+        """Bytes of the records in memory."""
+        return self._bytes
+
+    @property
     def paused(self) -> dict[Partition, str]:
         """Partitions that are not read now, and why: `offset_map` or `key_order`."""
         return dict(self._paused)

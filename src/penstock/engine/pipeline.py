@@ -12,29 +12,36 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from penstock.engine.batcher import BatchLimits
 from penstock.engine.cascade import Cascade, Ending, Stage
 from penstock.engine.checkpoint import Checkpoint
-from penstock.engine.commit import Committer
+from penstock.engine.commit import LOG_PATIENCE_SECONDS, Committer
 from penstock.engine.intake import Intake, IntakeLimits
+from penstock.engine.readings import Reading, StageReading
 from penstock.engine.retry import RetryOptions
+from penstock.engine.tally import tally
 from penstock.errors import LogUnavailable, TierStopped
 from penstock.outcome import Again, Outcome
 from penstock.telemetry.counts import Counts
+from penstock.telemetry.pulse import Pulse, Trouble
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from penstock.log.base import Assignment, Consumer, EventLog
+    from penstock.log.offset_map import OffsetMap
     from penstock.record import Partition
     from penstock.task import Task
     from penstock.tier import Item, Tier
 
 logger = logging.getLogger("penstock.engine")
 LAST_COMMIT_SECONDS = 5.0
+OWN_PATIENCE_SECONDS = 30.0
+"""A loop that waits for nobody but us and is overdue by this much hangs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +79,10 @@ class Pipeline:
         self._wake_intake = asyncio.Event()
         self._fault: BaseException | None = None
         self._faulted = asyncio.Event()
+        self._poll_trouble = Trouble()
+        self._pulses = {"intake": Pulse("intake"), "calls": Pulse("calls"), "commits": self._committer.pulse}
+        self._loops: list[asyncio.Task[None]] = []
+        self._has_joined = False
 
     async def run(self, stop: asyncio.Event, *, slot: str = "") -> None:
         """Work until `stop`; then finish what is in flight, commit it and leave the group.
@@ -82,7 +93,8 @@ class Pipeline:
             self.task.group, self.task.topics, self, start_from=self.task.start_from, slot=slot
         )
         self._committer.open(self._consumer)
-        loops = [
+        self._has_joined = True
+        loops = self._loops = [
             asyncio.create_task(self._intake_loop(self._consumer), name=f"{self.task.name}: intake"),
             asyncio.create_task(self._calls_loop(), name=f"{self.task.name}: calls"),
             asyncio.create_task(self._commits_loop(), name=f"{self.task.name}: commits"),
@@ -97,10 +109,35 @@ class Pipeline:
         if self._fault is not None:
             raise self._fault
 
+    def positions(self) -> dict[Partition, OffsetMap]:
+        """Where the task stands in the partitions that are ours."""
+        return self._checkpoint.positions()
+
+    def reading(self) -> Reading:
+        """How things stand now: for metrics and health checks."""
+        now = time.monotonic()
+        died = [loop.get_name() for loop in self._loops if loop.done() and not loop.cancelled() and loop.exception()]
+        return Reading(
+            items_in_flight=self._checkpoint.in_flight(),
+            bytes_in_flight=self._intake.bytes_in_flight,
+            items_held=self._checkpoint.held(),
+            partitions=len(self._checkpoint.partitions()),
+            paused=Counter(self._intake.paused.values()),
+            stages=[StageReading.of(stage, now) for stage in self._cascade.stages],
+            has_joined=self._has_joined,
+            is_draining=self._cascade.is_draining,
+            fault=type(self._fault).__name__ if self._fault else "",
+            died=died,
+            overdue={name: late for name, pulse in self._pulses.items() if (late := pulse.overdue_seconds())},
+            poll_trouble=self._poll_trouble,
+            commit_trouble=self._committer.trouble,
+        )
+
     # --- the three loops ---------------------------------------------------------------------------------------
 
     async def _intake_loop(self, consumer: Consumer) -> None:
         while True:
+            self._pulses["intake"].expect(LOG_PATIENCE_SECONDS)
             room = 0 if self._cascade.is_draining else self._intake.room()
             try:
                 records = await consumer.poll(room, 0.5 if room else 0.05)
@@ -108,6 +145,7 @@ class Pipeline:
                 self._wait_for_log(weather)
                 await asyncio.sleep(1.0)
                 continue
+            self._poll_trouble.end()
             if records:
                 self._take(records)
             elif not room:
@@ -119,11 +157,16 @@ class Pipeline:
             # Cleared before looking: what wakes us while we look is not missed.
             self._wake_calls.clear()
             while not self._fault and (ready := self._cascade.next_call()):
+                self._pulses["calls"].expect(OWN_PATIENCE_SECONDS)
                 self._start_call(*ready)
                 # The call takes its permit in its first step: capacity is asked again only after that.
                 await asyncio.sleep(0)
             wake_at = self._cascade.wake_at()
             timeout = None if wake_at is None else max(0.001, wake_at - time.monotonic())
+            if timeout is None:
+                self._pulses["calls"].rest()
+            else:
+                self._pulses["calls"].expect(timeout + OWN_PATIENCE_SECONDS)
             await self._sleep(self._wake_calls, timeout)
 
     async def _commits_loop(self) -> None:
@@ -145,7 +188,7 @@ class Pipeline:
 
     def _start_call(self, stage: Stage, items: list[Item]) -> None:
         stage.calls += 1
-        self.counts.calls += 1
+        self.counts.began(stage.step.name, len(items))
         now_ms = time.time_ns() // 1_000_000
         for item in items:
             item.asked_ms = item.asked_ms or now_ms
@@ -161,6 +204,7 @@ class Pipeline:
             stage.calls -= 1
             self._wake_calls.set()
         seconds = time.monotonic() - started
+        tally(self.counts, stage.step.name, outcomes, seconds)
         current = [self._checkpoint.epoch(item.partition) == item.epoch for item in items]
         if not all(current):
             items, outcomes = self._without_late(items, outcomes, current)
@@ -205,6 +249,7 @@ class Pipeline:
 
     async def assigned(self, assignments: Sequence[Assignment]) -> None:
         """The log gives us partitions: take them up where the group stands."""
+        self.counts.rebalances["assigned"] += 1
         for assignment in assignments:
             self._leaving.discard(assignment.partition)
             self._checkpoint.begin(assignment.partition, assignment.done)
@@ -214,12 +259,15 @@ class Pipeline:
 
     async def revoked(self, partitions: Sequence[Partition], deadline: float) -> None:
         """Finish what was asked, drop what was not, commit; after this returns they are not ours."""
+        self.counts.rebalances["revoked"] += 1
         leaving = set(partitions)
         await self._drain(leaving, deadline)
         self._forget(leaving, "revoked before the answer was committed")
 
     async def lost(self, partitions: Sequence[Partition]) -> None:
         """They are gone already: what was answered for them is waste."""
+        self.counts.rebalances["lost"] += 1
+        self.counts.partitions_lost += len(partitions)
         logger.warning("%s: lost %d partitions to another worker", self.task.name, len(partitions))
         self._forget(set(partitions), "partition lost before the answer was committed")
 
@@ -293,6 +341,8 @@ class Pipeline:
             self._faulted.set()
 
     def _wait_for_log(self, weather: LogUnavailable) -> None:
+        self.counts.log_errors["poll"] += 1
+        self._poll_trouble.begin(str(weather))
         logger.warning("%s waits for the log: %s", self.task.name, weather)
 
     async def _sleep(self, event: asyncio.Event, seconds: float | None) -> None:

@@ -1,0 +1,151 @@
+"""Names every metric of Penstock, with its kind, labels and meaning: what is served is declared here and nowhere else.
+
+engine, flow → counts → [metrics] → exposition → /metrics
+
+Labels are bounded: tasks, tiers, models and causes, never an event, a key or a partition. Money is in US dollars, time in
+seconds. What is a gauge here is read when it is asked for; nothing is computed for a metric that nobody reads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["counter", "gauge", "histogram"]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric as it is served."""
+
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[str, ...] = ("task",)
+    buckets: tuple[float, ...] = ()
+    """Upper bounds of a histogram, without infinity."""
+
+
+_CALL_SECONDS = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0, 300.0)
+_AGE_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0, 21_600.0, 86_400.0)
+_COMMIT_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_BATCH_ITEMS = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 40.0, 50.0, 75.0, 100.0, 200.0)
+
+# --- what came in and what became of it ------------------------------------------------------------------------------
+RECORDS_READ = Metric(
+    "penstock_records_read_total", "counter", "Records read from the log, those of the retry topic too."
+)
+RESULTS = Metric("penstock_results_total", "counter", "Results committed, provisional ones too.")
+DEAD_LETTERS = Metric("penstock_dead_letters_total", "counter", "Dead letters committed.", ("task", "reason"))
+HAND_OVERS = Metric(
+    "penstock_hand_overs_total", "counter", "Items committed to the task's retry topic.", ("task", "reason")
+)
+SKIPPED = Metric(
+    "penstock_skipped_total", "counter", "Offsets passed without an ending: tombstones, and hooks that said Skip."
+)
+LATE = Metric("penstock_late_total", "counter", "Outcomes that came after their partition was lost: never results.")
+EVENT_AGE = Metric(
+    "penstock_event_age_seconds",
+    "histogram",
+    "From an event's timestamp to the commit of its result or dead letter.",
+    ("task",),
+    _AGE_SECONDS,
+)
+
+# --- asking ----------------------------------------------------------------------------------------------------------
+CALLS = Metric("penstock_calls_total", "counter", "Calls started.", ("task", "tier"))
+CALLS_IN_FLIGHT = Metric(
+    "penstock_calls_in_flight", "gauge", "Calls that were started and have not ended.", ("task", "tier")
+)
+CALL_SECONDS = Metric("penstock_call_seconds", "histogram", "Duration of calls.", ("task", "tier"), _CALL_SECONDS)
+BATCH_ITEMS = Metric("penstock_batch_items", "histogram", "Items that shared one call.", ("task", "tier"), _BATCH_ITEMS)
+OUTCOMES = Metric(
+    "penstock_outcomes_total",
+    "counter",
+    "What attempts ended in, per item: answer, failure, again or deferred; for failure and again with the reason.",
+    ("task", "tier", "kind", "reason"),
+)
+ANSWERS = Metric("penstock_answers_total", "counter", "Answers by how sure they were.", ("task", "tier", "confidence"))
+ESCALATIONS = Metric(
+    "penstock_escalations_total", "counter", "Items that this tier passed on to the next one.", ("task", "tier")
+)
+ITEMS_WAITING = Metric("penstock_items_waiting", "gauge", "Items that wait for a call of this tier.", ("task", "tier"))
+TIER_HELD = Metric(
+    "penstock_tier_held",
+    "gauge",
+    "1 while items wait and this tier makes no call, by cause.",
+    ("task", "tier", "cause"),
+)
+TIER_WAIT_SECONDS = Metric(
+    "penstock_tier_wait_seconds_total",
+    "counter",
+    "Time in which items waited and this tier made no call, by cause.",
+    ("task", "tier", "cause"),
+)
+
+# --- in flight -------------------------------------------------------------------------------------------------------
+ITEMS_IN_FLIGHT = Metric("penstock_items_in_flight", "gauge", "Offsets read and not resolved.")
+BYTES_IN_FLIGHT = Metric("penstock_bytes_in_flight", "gauge", "Bytes of the records that are in flight.")
+ITEMS_HELD = Metric("penstock_items_held", "gauge", "Answers that wait for an earlier event of their key (order=key).")
+PARTITIONS_OWNED = Metric("penstock_partitions_owned", "gauge", "Partitions that this worker owns.")
+PARTITIONS_PAUSED = Metric(
+    "penstock_partitions_paused", "gauge", "Owned partitions that are not read now, by cause.", ("task", "cause")
+)
+LAG_RECORDS = Metric(
+    "penstock_lag_records",
+    "gauge",
+    "Offsets of the owned partitions that are not resolved; the sum over workers is the task's.",
+)
+LAG_SECONDS = Metric(
+    "penstock_lag_seconds", "gauge", "Age of the oldest unresolved event of the owned partitions; 0 where none waits."
+)
+LAG_SEEN = Metric("penstock_lag_seen_timestamp_seconds", "gauge", "When the lag was looked at last, as Unix time.")
+
+# --- money -----------------------------------------------------------------------------------------------------------
+TOKENS = Metric(
+    "penstock_tokens_total",
+    "counter",
+    "Tokens billed; the classes input, cache_write, cache_read and output share none.",
+    ("task", "model", "class"),
+)
+SPEND = Metric(
+    "penstock_spend_usd_total", "counter", "Dollars billed for calls whose reply was read.", ("task", "model")
+)
+COMMITTED = Metric(
+    "penstock_committed_usd_total", "counter", "Dollars on results, dead letters and hand-overs committed."
+)
+WASTE = Metric("penstock_waste_usd_total", "counter", "Dollars of the spend for answers that nobody will see.")
+SPEND_RESERVED = Metric("penstock_spend_reserved_usd", "gauge", "The worst that the calls in flight may cost.", ())
+SPEND_UNCONFIRMED = Metric(
+    "penstock_spend_unconfirmed_usd", "gauge", "The worst that calls may have cost whose reply was never read.", ()
+)
+SPEND_CEILING = Metric(
+    "penstock_spend_ceiling_usd", "gauge", "The process's ceiling, where spend.ceiling_usd is set.", ()
+)
+
+# --- the log ---------------------------------------------------------------------------------------------------------
+COMMIT_SECONDS = Metric(
+    "penstock_commit_seconds", "histogram", "Duration of commits that were written.", ("task",), _COMMIT_SECONDS
+)
+COMMIT_RETRIES = Metric(
+    "penstock_commit_retries_total", "counter", "Commits that the log did not take and that were tried again."
+)
+COMMITTED_AT = Metric("penstock_commit_timestamp_seconds", "gauge", "When something was committed last, as Unix time.")
+LOG_ERRORS = Metric(
+    "penstock_log_errors_total", "counter", "Errors of the log, by what was asked of it.", ("task", "operation")
+)
+REBALANCES = Metric(
+    "penstock_rebalances_total",
+    "counter",
+    "Times that partitions came (assigned) or went (revoked, lost).",
+    ("task", "change"),
+)
+PARTITIONS_LOST = Metric(
+    "penstock_partitions_lost_total", "counter", "Partitions that were gone before they could be drained."
+)
+
+# --- the process -----------------------------------------------------------------------------------------------------
+READY = Metric("penstock_ready", "gauge", "1 where /readyz says yes.", ())
+BUILD = Metric("penstock_build_info", "gauge", "1, labelled with the version.", ("version",))
+
+ALL: tuple[Metric, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
