@@ -51,6 +51,8 @@ class KafkaBroker:
     def __init__(self, jars: Path, directory: Path) -> None:
         self._jars, self._directory = jars, directory
         self._port, self._controller_port = _free_port(), _free_port()
+        self.behind_proxy_port, self.proxy_port = _free_port(), _free_port()
+        """A second listener says that it is at `proxy_port`, where a test may listen and pass on what it likes."""
         self._process: subprocess.Popen[bytes] | None = None
         self.bootstrap = f"127.0.0.1:{self._port}"
         self.can_restart = True
@@ -126,7 +128,13 @@ class KafkaBroker:
         return self._directory / "server.properties"
 
     def _format(self) -> None:
-        settings = SETTINGS.format(port=self._port, controller=self._controller_port, data=self._directory / "data")
+        settings = SETTINGS.format(
+            port=self._port,
+            controller=self._controller_port,
+            behind=self.behind_proxy_port,
+            proxy=self.proxy_port,
+            data=self._directory / "data",
+        )
         self._properties.write_text(settings, encoding="utf-8")
         # A random id may begin with "-": hence the equals sign.
         cluster = f"--cluster-id={uuid.uuid4().hex[:22]}"
@@ -159,8 +167,10 @@ class ForeignBroker:
 SETTINGS = """\
 process.roles=broker,controller
 node.id=1
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners=PLAINTEXT://127.0.0.1:{port},PROXIED://127.0.0.1:{behind},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port},PROXIED://127.0.0.1:{proxy}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=PLAINTEXT
 controller.listener.names=CONTROLLER
 controller.quorum.voters=1@127.0.0.1:{controller}
 log.dirs={data}

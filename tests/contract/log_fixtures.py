@@ -152,6 +152,7 @@ class Echo(Worker):
         super().__init__(on_assigned=self._begin, on_revoked=self._finish)
         self._results = results
         self._base: dict[Partition, int] = {}
+        self._committing = asyncio.Lock()
 
     async def work(self, until: Callable[[], bool]) -> None:
         while not until():
@@ -166,6 +167,10 @@ class Echo(Worker):
         await self._commit(set(partitions))
 
     async def _commit(self, partitions: set[Partition]) -> None:
+        async with self._committing:  # `revoked` does not return before the commit under way has
+            await self._commit_fresh(partitions)
+
+    async def _commit_fresh(self, partitions: set[Partition]) -> None:
         parts = []
         for partition in sorted(partitions):
             fresh = [r for r in self.read if r[:2] == partition and r.offset >= self._base[partition]]

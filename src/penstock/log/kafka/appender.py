@@ -53,7 +53,7 @@ class Appender:
             return await waiting.done
         except KafkaException as error:
             if error.args[0].fatal():
-                self.close()
+                await asyncio.to_thread(self.close)
                 self._is_closed.clear()
             raise self._failed(error) from error
 
@@ -122,4 +122,3 @@ def _serve(producer: Any, is_closed: threading.Event) -> None:
     while not is_closed.is_set():
         producer.poll(0.1)
     producer.flush(5)
-    producer.close()

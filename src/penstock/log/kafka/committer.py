@@ -30,6 +30,10 @@ STABLE_SLACK_SECONDS = 20.0
 """Beyond the transaction's time-out: the coordinator looks for transactions to abort every ten seconds."""
 
 
+class OldGeneration(LogUnavailable):
+    """The group has moved on since our metadata was taken; once a poll has looked what is ours, the same commit may pass."""
+
+
 class Committer:
     """One transactional producer. Every method but `stop` runs on the committer's thread."""
 
@@ -103,7 +107,7 @@ class Committer:
         except KafkaException as error:
             self._settle(error.args[0], act)
         if self._producer is not None:
-            self._producer.poll(0)
+            self._serve_reports()
         self._reader.expect(report.positions)
 
     def _produce(self, act: Act, report: _Report) -> None:
@@ -179,6 +183,7 @@ class Committer:
             return PartitionsLost(mine) if act.progress else self._meaning_of_weather(error)
         if code in faults.OLD_GENERATION:
             self._ownership.is_stale = True
+            return OldGeneration(f"commit ({self._transactional_id}): the group is rebalancing ({error.str()})")
         return self._meaning(error, "commit")
 
     def _meaning(self, error: KafkaError, doing: str) -> PenstockError:
@@ -188,22 +193,26 @@ class Committer:
         return LogUnavailable(f"commit ({self._transactional_id}): {self._connection.redacted(error.str())}")
 
     def _abort(self, error: KafkaError) -> None:
-        if error.fatal() or error.code() in faults.FENCED:
-            self._discard()
-            return
-        try:
-            self._insist(self._producer.abort_transaction)
-            self._producer.poll(0)
-        except KafkaException as refused:
-            logger.info("abort of %s failed (%s): a new producer will do it", self._transactional_id, refused)
+        """Undo it now, so that readers need not wait; then a new producer, except where the group alone said no."""
+        if not error.fatal() and error.code() not in faults.FENCED:
+            try:
+                self._insist(self._producer.abort_transaction)
+                self._serve_reports()
+            except KafkaException as refused:
+                logger.info("abort of %s failed (%s): a new producer will do it", self._transactional_id, refused)
+                self._discard()
+        if error.code() not in faults.OLD_GENERATION:
             self._discard()
 
     def _discard(self) -> None:
-        producer, self._producer = self._producer, None
-        if producer is not None:
-            producer.purge()
-            producer.poll(0)
-            producer.close()
+        """Let it go. Its own `close` would try to abort and warn; a successor of its id has to clear up anyway."""
+        self._producer = None
+
+    def _serve_reports(self) -> None:
+        try:
+            self._producer.poll(0)
+        except KafkaException as error:  # fatal, and told again by the next transaction
+            logger.info("producer of %s: %s", self._transactional_id, error)
 
     def _insist(self, call: Callable[[float], Any]) -> None:
         """Repeat what librdkafka says may be repeated, up to the commit's time-out."""

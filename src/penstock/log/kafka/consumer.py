@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.errors import LogError
 from penstock.log.kafka.act import MAX_METADATA_BYTES
+from penstock.log.kafka.committer import Committer, OldGeneration
 from penstock.log.kafka.connection import logger
 from penstock.log.kafka.held import Held
 from penstock.log.kafka.membership import Membership
@@ -23,9 +24,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from penstock.log.base import Progress
-    from penstock.log.kafka.committer import Committer
+    from penstock.log.kafka.ownership import Ownership
     from penstock.record import Partition, Record
 
+REBALANCE_SECONDS = 10.0
+"""So long a commit waits for a rebalance before it is `LogUnavailable`."""
+REBALANCE_STEP_SECONDS = 0.01
 SERVE_SECONDS = 1.0
 """Without room for records, rebalances are served this often: serving may take a record, and then has to pause."""
 
@@ -39,13 +43,14 @@ class KafkaConsumer:
         self,
         membership: Membership,
         committer: Committer,
+        ownership: Ownership,
         held: Held,
         consumer_thread: ThreadPoolExecutor,
         commit_thread: ThreadPoolExecutor,
         max_record_bytes: int,
     ) -> None:
         self.max_record_bytes = max_record_bytes
-        self._membership, self._committer, self._held = membership, committer, held
+        self._membership, self._committer, self._ownership, self._held = membership, committer, ownership, held
         self._consumer_thread, self._commit_thread = consumer_thread, commit_thread
         self._paused: set[Partition] = membership.paused
         self._served_at = 0.0
@@ -79,15 +84,34 @@ class KafkaConsumer:
         """One Kafka transaction."""
         if self._closing is not None and self._closing.done():
             raise LogError("this consumer is closed")
-        loop = asyncio.get_running_loop()
-        # A cancelled commit goes on: its caller must not believe that it did not happen.
-        await asyncio.shield(loop.run_in_executor(self._commit_thread, self._committer.commit, progress))
+        give_up = time.monotonic() + REBALANCE_SECONDS
+        while True:
+            try:
+                return await self._commit(progress)
+            except OldGeneration:
+                # Inside `revoked` the consumer's thread waits for us: it cannot look what is ours.
+                if self._membership.is_telling or self._closing is not None or time.monotonic() > give_up:
+                    raise
+            await self._metadata_renewed(give_up)
 
     async def close(self) -> None:
         """Leave the group; `revoked` is called for all that is owned first. May be called twice."""
         if self._closing is None:
             self._closing = asyncio.create_task(self._close())
         await asyncio.shield(self._closing)
+
+    async def _commit(self, progress: Progress) -> None:
+        loop = asyncio.get_running_loop()
+        act = loop.run_in_executor(self._commit_thread, self._committer.commit, progress)
+        act.add_done_callback(lambda done: done.cancelled() or done.exception())
+        # A cancelled commit goes on: its caller must not believe that it did not happen.
+        await asyncio.shield(act)
+
+    async def _metadata_renewed(self, give_up: float) -> None:
+        """Not awaited is the call that looks: it may call `revoked`, which may wait for the very commit that waits here."""
+        self._consumer_thread.submit(self._membership.look_again)
+        while self._ownership.is_stale and time.monotonic() < give_up:  # noqa: ASYNC110 - cleared on another thread
+            await asyncio.sleep(REBALANCE_STEP_SECONDS)
 
     async def _poll(self, max_records: int, timeout_seconds: float) -> list[Record]:
         ready = self._held.count(self._paused)

@@ -141,7 +141,9 @@ class KafkaLog:
             for thread in threads:
                 thread.shutdown(wait=False)
             raise
-        return KafkaConsumer(membership, committer, held, threads[0], threads[1], self._options.max_record_bytes)
+        return KafkaConsumer(
+            membership, committer, ownership, held, threads[0], threads[1], self._options.max_record_bytes
+        )
 
     @property
     def _stable_seconds(self) -> float:

@@ -5,9 +5,7 @@ Kafka → [membership] → consumer
 
 from __future__ import annotations
 
-import asyncio
 import time
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
@@ -16,10 +14,12 @@ from penstock.errors import LogError, PenstockError, UserError
 from penstock.log.kafka.connection import Connection, logger
 from penstock.log.kafka.faults import FORBIDDEN, MISSING, UNSUPPORTED, meaning
 from penstock.log.kafka.reader import record_of, taken
+from penstock.log.kafka.telling import Telling
 from penstock.record import Partition, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping, Sequence
+    from asyncio import AbstractEventLoop
+    from collections.abc import Callable, Mapping, Sequence
     from concurrent.futures import Executor
 
     from penstock.log.base import Listener
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 MAX_HELD_WITHOUT_ROOM = 64
 """Records that serving rebalances may take while the engine has no room; then all partitions are paused."""
-LISTENER_SLACK_SECONDS = 2.0
 SLICE_SECONDS = 0.5
 
 
@@ -45,12 +44,12 @@ class Membership:
         ownership: Ownership,
         held: Held,
         listener: Listener,
-        loop: asyncio.AbstractEventLoop,
+        loop: AbstractEventLoop,
         thread: Executor,
     ) -> None:
         self._connection, self._settings, self._topics = connection, settings, list(topics)
         self._stands, self._ownership, self._held = stands, ownership, held
-        self._listener, self._loop, self._thread = listener, loop, thread
+        self._telling, self._thread = Telling(listener, loop), thread
         self.paused: set[Partition] = set()
         """What the engine has paused; changed on the event loop, and here when a partition goes."""
         self._consumer: Any = None
@@ -60,6 +59,11 @@ class Membership:
         self._is_wanted_back = False
         self._is_held_back = False
         self._rebalances = 0
+
+    @property
+    def is_telling(self) -> bool:
+        """The listener is at work; no call on the consumer's thread is served until it returns."""
+        return self._telling.is_going_on
 
     def join(self) -> None:
         """Become a member; partitions come with later calls of `take` or `serve`."""
@@ -74,7 +78,7 @@ class Membership:
             self._resume(self._ownership.partitions())
         end = time.monotonic() + timeout_seconds
         while not self._keep(taken(self._consumer, room, max(0.0, min(SLICE_SECONDS, end - time.monotonic())))):
-            if time.monotonic() >= end or self._is_wanted_back:
+            if time.monotonic() >= end or self._is_wanted_back or self._ownership.is_stale:
                 break
         self._after()
 
@@ -91,21 +95,27 @@ class Membership:
                 break
         self._after()
 
+    def look_again(self) -> None:
+        """A commit waits for metadata that the broker takes."""
+        if self._ownership.is_stale and self._consumer is not None:
+            self._guarded(self._look_again)
+
     def pause(self, partitions: Sequence[Partition]) -> None:
         """Fetch nothing of these."""
-        self._pause(partitions)
+        self._guarded(self._pause, partitions)
 
     def resume(self, partitions: Sequence[Partition]) -> None:
         """Fetch them again."""
         if not self._is_held_back:
-            self._resume(partitions)
+            self._guarded(self._resume, partitions)
 
     def leave(self) -> None:
         """Hand over all that is ours, then leave the group."""
         consumer, owned = self._consumer, self._ownership.partitions()
         self._hand_over(owned)
         self._consumer = None
-        consumer.close()
+        if consumer is not None:
+            consumer.close()
 
     def come_back(self) -> None:
         """From any thread: a call that waits for records returns soon, because the consumer is to be closed."""
@@ -114,22 +124,32 @@ class Membership:
     def fenced(self, reason: str) -> None:
         """From the committer, which holds the ownership's lock: nothing is ours any more; join again."""
         lost = self._ownership.remove(self._ownership.partitions())
-        self._thread.submit(self._rejoin, lost, reason)
+        self._thread.submit(self._guarded, self._rejoin, lost, reason)
+
+    def _guarded(self, call: Callable[..., None], *arguments: Any) -> None:
+        """For calls whose result nobody waits for: what they raise, the next call raises."""
+        try:
+            call(*arguments)
+        except Exception as error:  # noqa: BLE001
+            self._failure = error
 
     def _before(self) -> None:
         if self._consumer is None:
             raise LogError("this consumer is closed")
-        if self._failure is not None:
-            raise self._failure
+        self._raise_failure()
 
     def _after(self) -> None:
         if self._ownership.is_stale:
             self._look_again()
         if self._must_rejoin:
             reason, self._must_rejoin = self._must_rejoin, ""
-            self._rejoin(self._ownership.remove(self._ownership.partitions()), reason)
-        if self._failure is not None:
-            raise self._failure
+            self._rejoin([], reason)
+        self._raise_failure()
+
+    def _raise_failure(self) -> None:
+        failure = self._failure or self._telling.failure
+        if failure is not None:
+            raise failure
 
     def _keep(self, messages: list[Any]) -> int:
         records: list[Record] = []
@@ -151,6 +171,10 @@ class Membership:
             self._out_of_range(Partition(message.topic(), message.partition()), error)
         elif code in MISSING or code in FORBIDDEN or code in UNSUPPORTED:
             self._failure = meaning(error, where, self._connection)
+        elif code == KafkaError.FENCED_INSTANCE_ID:
+            self._failure = LogError(
+                f"another worker joined group {self._stands.group!r} with this worker's slot: give each its own"
+            )
         elif error.fatal():
             self._must_rejoin = error.str()
         else:
@@ -189,8 +213,7 @@ class Membership:
         )
         if self._is_held_back:
             self._pause(names)
-        if assigned:
-            self._tell(self._listener.assigned(assigned), None)
+        self._telling.assigned(assigned)
 
     def _revoke(self, consumer: Any, partitions: list[TopicPartition]) -> None:
         if consumer is not self._consumer:
@@ -223,9 +246,7 @@ class Membership:
     def _hand_over(self, partitions: list[Partition]) -> None:
         """The engine may finish and commit until its deadline; then they are gone."""
         ours = [p for p in partitions if p in self._ownership]
-        if ours:
-            deadline = time.monotonic() + self._connection.options.revoke_seconds
-            self._tell(self._listener.revoked(ours, deadline), deadline + LISTENER_SLACK_SECONDS)
+        self._telling.revoked(ours, self._connection.options.revoke_seconds)
         self._ownership.remove(ours)
         self._held.drop(frozenset(ours))
         self.paused.difference_update(ours)
@@ -233,8 +254,7 @@ class Membership:
     def _forget(self, partitions: list[Partition]) -> None:
         self._held.drop(frozenset(partitions))
         self.paused.difference_update(partitions)
-        if partitions:
-            self._tell(self._listener.lost(partitions), None)
+        self._telling.lost(partitions)
 
     def _rejoin(self, lost: list[Partition], reason: str) -> None:
         """A new member instead of this one, which the group or the coordinator does not accept any more."""
@@ -242,7 +262,7 @@ class Membership:
             return
         logger.warning("joining group %s again: %s", self._stands.group, self._connection.redacted(reason))
         old, self._consumer = self._consumer, None
-        self._forget(lost)
+        self._forget(lost + self._ownership.remove(self._ownership.partitions()))
         old.close()
         self._is_held_back = False
         self.join()
@@ -272,23 +292,3 @@ class Membership:
         ours = [TopicPartition(p.topic, p.number) for p in partitions if p in self._ownership and p not in self.paused]
         if ours and self._consumer is not None:
             self._consumer.resume(ours)
-
-    def _tell(self, told: Coroutine[Any, Any, None], deadline: float | None) -> None:
-        """Run a method of the listener on the event loop and wait for it here; what it raises, the next call raises."""
-        future = asyncio.run_coroutine_threadsafe(told, self._loop)
-        while True:
-            rest = 1.0 if deadline is None else min(1.0, deadline - time.monotonic())
-            try:
-                future.result(max(0.0, rest))
-            except FutureTimeoutError:
-                if (
-                    not future.done()
-                    and not self._loop.is_closed()
-                    and (deadline is None or time.monotonic() < deadline)
-                ):
-                    continue
-                future.cancel()
-                logger.warning("partitions were taken before their work in flight was finished")
-            except Exception as error:  # noqa: BLE001 told by the next call
-                self._failure = error
-            return

@@ -1,0 +1,98 @@
+"""Stands between a client and the broker and loses what a test wants lost: an answer to one kind of request, or the request.
+
+KafkaLog → [kafka proxy] → broker
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import struct
+from collections.abc import AsyncIterator
+from typing import Literal
+
+END_TRANSACTION = 26
+"""Kafka's number of the request that commits or aborts a transaction."""
+
+
+class Proxy:
+    """Passes everything on, except the first request of the kind to be lost, or its answer; that connection then is mute."""
+
+    def __init__(self, broker_port: int) -> None:
+        self._broker_port = broker_port
+        self._lost: Literal["request", "answer"] | None = None
+        self._kind = -1
+        self.has_lost = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def lose(self, what: Literal["request", "answer"], kind: int = END_TRANSACTION) -> None:
+        """From now on, once."""
+        self._lost, self._kind = what, kind
+        self.has_lost.clear()
+
+    async def connected(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        """One connection of a client, for as long as both ends hold it."""
+        broker, to_broker = await asyncio.open_connection("127.0.0.1", self._broker_port)
+        mute_answers: set[bytes] = set()
+        ways = [
+            asyncio.create_task(self._requests(client, to_broker, mute_answers)),
+            asyncio.create_task(self._answers(broker, to_client, mute_answers)),
+        ]
+        self._tasks.update(ways)
+        _, open_ways = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        for way in open_ways:
+            way.cancel()
+        await asyncio.gather(*ways, return_exceptions=True)
+        self._tasks.difference_update(ways)
+        to_broker.close()
+        to_client.close()
+
+    def stop(self) -> None:
+        """Cut every connection."""
+        for task in self._tasks:
+            task.cancel()
+
+    async def _requests(
+        self, client: asyncio.StreamReader, to_broker: asyncio.StreamWriter, mute_answers: set[bytes]
+    ) -> None:
+        async for frame in _frames(client):
+            kind, correlation = struct.unpack_from(">h", frame, 4)[0], frame[8:12]
+            if self._lost is not None and kind == self._kind:
+                what, self._lost = self._lost, None
+                self.has_lost.set()
+                if what == "request":
+                    continue
+                mute_answers.add(correlation)
+            to_broker.write(frame)
+            await to_broker.drain()
+
+    async def _answers(
+        self, broker: asyncio.StreamReader, to_client: asyncio.StreamWriter, mute_answers: set[bytes]
+    ) -> None:
+        async for frame in _frames(broker):
+            if frame[4:8] in mute_answers:
+                continue
+            to_client.write(frame)
+            await to_client.drain()
+
+
+async def _frames(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    while True:
+        try:
+            size = await reader.readexactly(4)
+            yield size + await reader.readexactly(int.from_bytes(size))
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return
+
+
+@contextlib.asynccontextmanager
+async def running_proxy(port: int, broker_port: int) -> AsyncIterator[Proxy]:
+    """A proxy on `port`, in front of the broker."""
+    proxy = Proxy(broker_port)
+    server = await asyncio.start_server(proxy.connected, "127.0.0.1", port)
+    try:
+        yield proxy
+    finally:
+        server.close()
+        proxy.stop()
+        await asyncio.sleep(0)
