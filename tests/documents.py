@@ -1,0 +1,131 @@
+"""Reads the documentation as a reader would: fenced blocks, commands with their promised output, words in code type."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+_FENCE = re.compile(r"^ {0,3}```")
+_SPAN = re.compile(r"``(.+?)``|`([^`\n]+)`")
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+_FILE = re.compile(r"# ([\w./-]+\.(?:py|toml))")
+_CODE = re.compile(r"# exit code (\d+)$")
+_SPLIT = frozenset({"|", "||", "&&", ";", "&", "do", "done", "then", "("})
+
+
+class Block(NamedTuple):
+    """A fenced block."""
+
+    page: Path
+    line: int
+    language: str
+    text: str
+
+    @property
+    def file(self) -> str:
+        """The name that the first line gives, as in `# feedback.py`; empty where the block is no file."""
+        named = _FILE.fullmatch(self.text.partition("\n")[0].strip())
+        return named[1] if named else ""
+
+    def __str__(self) -> str:
+        return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+
+class Command(NamedTuple):
+    """A command behind `$ `, the exit code it must have (`# exit code 3` at its end), and the output promised below."""
+
+    text: str
+    line: int
+    code: int
+    promised: list[str]
+
+
+def blocks(page: Path) -> list[Block]:
+    """Every fenced block of a page, from the top."""
+    found: list[Block] = []
+    language, first = "", 0
+    text: list[str] | None = None
+    for number, line in enumerate(page.read_text().splitlines(), 1):
+        if not _FENCE.match(line):
+            if text is not None:
+                text.append(line)
+        elif text is None:
+            language, first, text = line.strip().removeprefix("```"), number, []
+        else:
+            found.append(Block(page, first, language, "\n".join(text)))
+            text = None
+    assert text is None, f"{page}: the block of line {first} has no end"
+    return found
+
+
+def commands(block: Block) -> list[Command]:
+    """The commands of a console block; `> ` goes on with the line above."""
+    found: list[Command] = []
+    for number, line in enumerate(block.text.splitlines(), block.line + 1):
+        if line.startswith("$ "):
+            coded = _CODE.search(line)
+            found.append(Command(line.removeprefix("$ "), number, int(coded[1]) if coded else 0, []))
+        elif line.startswith("> ") and found and not found[-1].promised:
+            found[-1] = found[-1]._replace(text=f"{found[-1].text}\n{line.removeprefix('> ')}")
+        elif line.strip():
+            assert found, f"{block}: output before any command"
+            found[-1].promised.append(line)
+    return found
+
+
+def spans(page: Path) -> Iterator[tuple[int, str]]:
+    """Line and content of every word in code type outside of blocks."""
+    inside = False
+    for number, line in enumerate(page.read_text().splitlines(), 1):
+        if _FENCE.match(line):
+            inside = not inside
+        elif not inside:
+            yield from ((number, double or single) for double, single in _SPAN.findall(line))
+
+
+def links(page: Path) -> Iterator[tuple[int, str]]:
+    """Line and target of every link outside of blocks."""
+    inside = False
+    for number, line in enumerate(page.read_text().splitlines(), 1):
+        if _FENCE.match(line):
+            inside = not inside
+        elif not inside:
+            yield from ((number, target) for target in _LINK.findall(_SPAN.sub("", line)))
+
+
+def anchors(page: Path) -> set[str]:
+    """The fragments of a page's headings, as the usual renderers make them."""
+    heads = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).strip().replace(" ", "-") for head in heads}
+
+
+def calls(text: str) -> Iterator[list[str]]:
+    """The single programs of a shell line, each with its arguments: pipes and assignments before a name are taken off."""
+    lexer = shlex.shlex(text.partition("\n")[0], posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    lexer.commenters = "#"
+    words: list[str] = []
+    for word in [*lexer, ";"]:
+        if word in _SPLIT:
+            while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
+                del words[0]
+            if words:
+                yield words
+            words = []
+        else:
+            words.append(word)
+
+
+def promises(expected: str, line: str) -> bool:
+    """Whether a line is as promised: blanks count as one, `…` stands for anything."""
+    pattern = ".*".join(re.escape(" ".join(part.split())) for part in expected.split("…"))
+    return (
+        re.fullmatch(rf"\s*{pattern}\s*".replace(r"\ .*", ".*").replace(r".*\ ", ".*"), " ".join(line.split()))
+        is not None
+    )
