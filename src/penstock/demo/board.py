@@ -80,7 +80,9 @@ def _line(left: Text, right: Text) -> Table:
 
 
 def _head(picture: Picture) -> Table:
-    label = SIMULATED if picture.calls_in_flight is not None else f"live, at most ${picture.ceiling_usd:,.2f}"
+    label = SIMULATED if picture.is_simulated else "live"
+    if picture.ceiling_usd is not None:
+        label += f", at most ${picture.ceiling_usd:,.2f}"
     return _line(Text(picture.title, style="bold"), Text(label, style="bold magenta"))
 
 
@@ -158,11 +160,11 @@ def _truth(picture: Picture) -> Table:
     grid.add_column(width=LABEL, no_wrap=True)
     grid.add_column(no_wrap=True)
     wrong = "bold red"
+    again = "" if picture.paid_again is None else f"{picture.paid_again:,} paid again   "
     counts = Text.assemble(
         (f"{picture.lost:,} lost", wrong if picture.lost else "green"), "   ",
-        (f"{picture.doubled:,} doubled", wrong if picture.doubled else "green"), "   ",
-        (f"{picture.paid_again} paid again", "green" if picture.paid_again == "0" else "yellow"),
-        ("   not told by the workers", "dim"),
+        (f"{picture.doubled:,} doubled   ", wrong if picture.doubled else "green"),
+        (again, "yellow" if picture.paid_again else "green"), ("not told by the workers", "dim"),
     )  # fmt: skip
     grid.add_row("from outside", counts)
     return grid

@@ -97,17 +97,17 @@ class Crew:
             await self._start(worker)
             self._watches.append(asyncio.create_task(self._watch(worker), name=f"{worker.name}: watch"))
 
-    def kill_one(self, rng: Random) -> None:
-        """`kill -9` one of those that live."""
+    def kill_one(self, rng: Random) -> str:
+        """`kill -9` one of those that live; what was done."""
         alive: Sequence[WorkerProcess] = [worker for worker in self.workers if worker.is_alive and not worker.is_killed]
         if not alive:
-            return
+            return "nobody to kill: all are starting"
         worker = rng.choice(alive)
         assert worker.process is not None
         worker.is_killed = True
         self.kills += 1
-        self._tell(f"kill -9 {worker.process.pid} ({worker.name})")
         worker.process.kill()
+        return f"kill -9 {worker.process.pid} ({worker.name})"
 
     def kill_all(self) -> None:
         """Somebody cannot wait."""

@@ -80,7 +80,9 @@ class Findings:
 
 
 @dataclass(slots=True)
-class _Call:
+class BilledCall:
+    """What is left of a billed call when its recorded shares are taken off."""
+
     items: int = 0
     nanousd: int = 0
     ended_ms: int | None = None
@@ -111,9 +113,13 @@ class Judge:
         self._waiting: dict[str, set[tuple[Partition, int]]] = {task.name: set() for task in tasks}
         self._early: set[tuple[str, Partition, int]] = set()
         """Endings of events that came after this look had read the events."""
-        self._calls: dict[str, _Call] = {}
+        self._calls: dict[str, BilledCall] = {}
         self._row = 0
         self._newest_ms = 0
+
+    def open_calls(self) -> dict[str, BilledCall]:
+        """Billed calls that stand on no record, or not with all of their items."""
+        return {call_id: call for call_id, call in self._calls.items() if call.ended_ms is not None}
 
     async def look(self) -> Findings:
         """Read what is new and judge it."""
@@ -141,7 +147,9 @@ class Judge:
                 for record in records:
                     see(record)
                 at = records[-1].offset + 1 if records else bounds.high
-            self._at[partition] = at
+                # After each step: a look that breaks off in the middle counts nothing twice when it is repeated.
+                self._at[partition] = at
+            self._at.setdefault(partition, at)
 
     def _saw_event(self, record: Record) -> None:
         self.findings.events += 1
@@ -202,7 +210,7 @@ class Judge:
         state = read_state(record)
         if state.kind == "waste" and state.value is not None and state.task in self.findings.tasks:
             self.findings.waste_nanousd += state.value["nanousd"]
-            call = self._calls.setdefault(state.value["call"], _Call())
+            call = self._calls.setdefault(state.value["call"], BilledCall())
             call.items -= state.value["items"]
             call.nanousd -= state.value["nanousd"]
 
@@ -210,7 +218,7 @@ class Judge:
         for call_id, nanousd in calls:
             call = self._calls.get(call_id)
             if call is None:
-                call = self._calls[call_id] = _Call()
+                call = self._calls[call_id] = BilledCall()
             call.items -= 1
             call.nanousd -= nanousd
 
@@ -223,7 +231,7 @@ class Judge:
                     continue
                 self.findings.billed_calls += 1
                 self.findings.billed_nanousd += row["nanousd"]
-                call = self._calls.setdefault(row["request_id"], _Call())
+                call = self._calls.setdefault(row["request_id"], BilledCall())
                 call.items += row["items"]
                 call.nanousd += row["nanousd"]
                 call.ended_ms = row["ended_ms"]

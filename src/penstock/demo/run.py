@@ -26,6 +26,7 @@ from penstock.demo.producer import Producer
 from penstock.demo.stretch import Stream, open_stretch, stream_of
 from penstock.demo.summary import Ended, print_summary
 from penstock.demo.tally import Tally
+from penstock.demo.text import dollars
 from penstock.demo.watch import Picture, Watch
 from penstock.demo.worker_process import task_of
 from penstock.flow.limits import LimitOptions
@@ -43,8 +44,8 @@ LOOK_SECONDS = 0.5
 READY_SECONDS = 60.0
 DRAIN_SECONDS = 8.0
 KILL_SECONDS = (3.0, 6.0)
-STALL_SECONDS, STALL_NEAR_CEILING_SECONDS = 120.0, 20.0
-"""With the real API: nothing was answered for so long although events wait; the ceiling holds calls back, or an outage."""
+STALL_SECONDS = 45.0
+"""With the real API: nothing was answered for so long although events wait: the ceiling holds calls back, or there is an outage."""
 UNLIMITED = LimitOptions(
     requests_per_minute=1_000_000, input_tokens_per_minute=1_000_000_000, output_tokens_per_minute=1_000_000_000
 )
@@ -96,12 +97,12 @@ class _Demo:
         stack.callback(self._view.close)
         self._view.open()
         self._view.say(self._greeting(stream))
-        offline = None if self._options.is_live else OfflineClaude(self._place.ledger, self._note)
+        offline = None if self._options.is_live else OfflineClaude(self._place.ledger, self._tell)
         settings = self._live_settings() if offline is None else self._offline_settings(await offline.start())
         if offline is not None:
             stack.push_async_callback(offline.stop)
         watch = self._watch = await self._make_watch(log, stream, offline)
-        crew = Crew(settings, REFERENCES, self._options.workers, self._place, self._note, restarts=offline is not None)
+        crew = Crew(settings, REFERENCES, self._options.workers, self._place, self._tell, restarts=offline is not None)
         stack.push_async_callback(crew.stop)
         self._interruption.on_second = crew.kill_all
         await crew.start()
@@ -111,7 +112,9 @@ class _Demo:
 
     _watch: Watch | None = None
 
-    def _note(self, text: str) -> None:
+    def _tell(self, text: str) -> None:
+        """Something broke by itself: told when it happens and once more at the end."""
+        self._remarks.append(f"{text[:1].upper()}{text[1:]}.")
         if self._watch is not None:
             self._watch.note(text)
 
@@ -169,7 +172,7 @@ class _Demo:
                 if crew.failed.done():
                     crew.failed.result()
                 if self._options.kills and time.monotonic() > kill_at:
-                    crew.kill_one(rng)
+                    watch.note(crew.kill_one(rng))
                     kill_at = time.monotonic() + rng.uniform(*KILL_SECONDS)
                 await self._interruption.wait(LOOK_SECONDS)
         finally:
@@ -184,19 +187,15 @@ class _Demo:
         return picture, self._producer.is_done and watch.is_all_ended
 
     def _is_stalled(self, picture: Picture) -> bool:
-        if not self._options.is_live:
-            return False
-        spent_usd = picture.spent_nanousd / 1e9
-        is_near = spent_usd > self._options.ceiling_usd / 2
+        """Offline nothing stalls: who dies is started again."""
         quiet_seconds = time.time() - self._tally.last_ms / 1000
-        if quiet_seconds < (STALL_NEAR_CEILING_SECONDS if is_near else STALL_SECONDS):
+        if not self._options.is_live or quiet_seconds < STALL_SECONDS:
             return False
-        why = (
-            f"the ceiling of ${self._options.ceiling_usd:,.2f} lets no further call through"
-            if is_near
-            else "see the workers' logs"
-        )
-        self._remarks.append(f"Nothing was answered for {quiet_seconds:.0f} s although events wait: {why}.")
+        self._remarks += [
+            f"Nothing was answered for {quiet_seconds:.0f} s although events wait: no call is sure to fit under",
+            f"the ceiling of ${self._options.ceiling_usd:,.2f} ({dollars(picture.spent_nanousd)} is spent), or the API is out of reach.",
+            f"The workers' own words: {self._place.path}/*.log",
+        ]
         return True
 
     def _end(self, picture: Picture, stream: Stream, *, is_finished: bool) -> int:
@@ -207,7 +206,7 @@ class _Demo:
         if self._producer.too_large:
             lines = ", ".join(str(number + 1) for number in self._producer.too_large[:5])
             self._remarks.append(f"{len(self._producer.too_large)} lines are larger than the log takes (line {lines}).")
-        ended = Ended(self._place, self._kills, is_finished, self._options.is_live, tuple(self._remarks))
+        ended = Ended(self._place, self._kills, is_finished, tuple(self._remarks))
         planted = stream.planted[: self._producer.sent] if stream.planted is not None else None
         print_summary(self._console, picture, planted, ended)
         if picture.lost or picture.doubled:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from penstock.demo.watch import Picture
     from review_moderation.samples import Content, SampleEvent
 
-OFFLINE = "An offline stand-in for Claude answered: its verdicts follow word lists."
+OFFLINE = "A stand-in for Claude answered: its verdicts follow word lists."
 
 PLANTED: dict[Content, str] = {
     "spam": "spam",
@@ -46,7 +46,6 @@ class Ended:
     place: Place
     kills: int
     is_finished: bool
-    is_live: bool
     remarks: tuple[str, ...] = ()
     """What went wrong on the way, or must be known."""
 
@@ -56,11 +55,11 @@ def print_summary(console: Console, picture: Picture, planted: Iterable[SampleEv
     say = _Printer(console)
     _print_head(say, picture, ended)
     if planted is not None:
-        _print_planted(say, picture, list(planted), is_live=ended.is_live)
+        _print_planted(say, picture, list(planted))
     else:
-        _print_verdicts(say, picture, is_live=ended.is_live)
+        _print_verdicts(say, picture)
     _print_speed(say, picture)
-    _print_cost(say, picture, is_live=ended.is_live)
+    _print_cost(say, picture)
     _print_truth(say, picture, ended)
     for remark in ended.remarks:
         say.text(remark, style="yellow")
@@ -93,14 +92,14 @@ def _grid(*widths: int) -> Table:
 
 def _print_head(say: _Printer, picture: Picture, ended: Ended) -> None:
     end = "every event has its ending" if ended.is_finished else "stopped on the way"
-    say.title(f"{picture.title}: {end}", "" if ended.is_live else SIMULATED)
-    who = "The real Claude API answered; what it cost was paid." if ended.is_live else OFFLINE
+    say.title(f"{picture.title}: {end}", SIMULATED if picture.is_simulated else "")
+    who = OFFLINE if picture.is_simulated else "The real Claude API answered; what it cost was paid."
     say.text(who)
 
 
-def _print_planted(say: _Printer, picture: Picture, planted: list[SampleEvent], *, is_live: bool) -> None:
+def _print_planted(say: _Printer, picture: Picture, planted: list[SampleEvent]) -> None:
     tally = picture.tally
-    say.title("What was flagged", "" if is_live else SIMULATED)
+    say.title("What was flagged", SIMULATED if picture.is_simulated else "")
     table = _grid(20, -7, -7, -5, -6, -6)
     table.add_row(*(Text(name, style="dim") for name in ("", "planted", "flagged", "", "held", "rejected")))
     expected = Counter(event.content for event in planted if event.ending == "result")
@@ -122,9 +121,9 @@ def _each(picture: Picture, what: str) -> str:
     return ", ".join(f"{getattr(row.found, what):,}" for row in picture.rows)
 
 
-def _print_verdicts(say: _Printer, picture: Picture, *, is_live: bool) -> None:
+def _print_verdicts(say: _Printer, picture: Picture) -> None:
     tally = picture.tally
-    say.title("What was found", "" if is_live else SIMULATED)
+    say.title("What was found", SIMULATED if picture.is_simulated else "")
     table = _grid(14)
     for name, found, names in (
         ("decisions", tally.decisions, DECISIONS),
@@ -152,10 +151,10 @@ def _print_speed(say: _Printer, picture: Picture) -> None:
     say.table(table)
 
 
-def _print_cost(say: _Printer, picture: Picture, *, is_live: bool) -> None:
+def _print_cost(say: _Printer, picture: Picture) -> None:
     spent, single = picture.spent_nanousd, picture.tally.single_nanousd
     results = sum(row.found.results for row in picture.rows)
-    say.title("What it cost", "" if is_live else "at the real prices; nothing was paid")
+    say.title("What it cost", "" if picture.paid_again is None else "at the real prices; nothing was paid")
     if results:
         say.text(f"{results:,} answers, {dollars(spent * 1000 // results)} per thousand")
     uncached = picture.tally.uncached_nanousd
@@ -172,12 +171,15 @@ def _print_truth(say: _Printer, picture: Picture, ended: Ended) -> None:
     say.title("Nothing lost, nothing doubled" if not (picture.lost or picture.doubled) else "SOMETHING WENT WRONG")
     events, tasks = picture.findings.events, len(picture.rows)
     endings = sum(row.found.ended + row.found.skipped for row in picture.rows)
-    rest = "" if endings == events * tasks else "; the others wait in the log for the next run"
-    say.text(f"{events:,} events for {tasks} groups: {endings:,} of {events * tasks:,} ended{rest}")
-    say.text(
-        f"{picture.lost:,} lost, {picture.doubled:,} doubled, {picture.paid_again} paid again: counted in the log and"
-    )
-    say.text("in the API's accounts, from outside the workers" if not ended.is_live else "from outside the workers")
+    say.text(f"{events:,} events for {tasks} groups: {endings:,} of {events * tasks:,} ended")
+    if endings < events * tasks:
+        say.text("the others wait in the log for the next run")
+    counts = f"{picture.lost:,} lost, {picture.doubled:,} doubled"
+    if picture.paid_again is None:
+        say.text(f"{counts}: counted in the log, from outside the workers")
+    else:
+        say.text(f"{counts}, {picture.paid_again:,} paid again: counted in the log and")
+        say.text("in the API's accounts, from outside the workers")
     if ended.kills:
         say.text(f"kill -9 struck {ended.kills} times; what was asked and not yet committed was asked again,")
         say.text("nothing committed was paid for twice")

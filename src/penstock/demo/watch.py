@@ -61,9 +61,14 @@ class Picture:
         return sum(task.dead_letters for task in self.findings.tasks.values())
 
     @property
-    def paid_again(self) -> str:
+    def paid_again(self) -> int | None:
         """Only the API's own accounts tell; the real API keeps none for us."""
-        return f"{self.findings.paid_again:,}" if self.calls_in_flight is not None else "?"
+        return self.findings.paid_again if self.calls_in_flight is not None else None
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether a stand-in answers: ours, or one that the settings name in place of the real API."""
+        return self.calls_in_flight is not None or any(task.simulated for task in self.findings.tasks.values())
 
 
 class Watch:

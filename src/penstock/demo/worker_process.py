@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from penstock.worker import Worker
 
 FAILED, MISTAKE = 1, 2
+ORPHAN_SECONDS = 2.0
 
 
 def task_of(reference: str) -> Task[Any, Any]:
@@ -36,11 +37,11 @@ async def work(settings: Settings, reference: str, slot: str) -> None:
     from penstock.wiring import build_worker, open_log  # noqa: PLC0415 - after logging is set up
 
     worker = build_worker(settings, [task_of(reference)], open_log(settings), slot=slot)
-    _end_with_parent(asyncio.get_running_loop(), worker, settings.drain_seconds)
+    _end_with_parent(asyncio.get_running_loop(), worker)
     await worker.run()
 
 
-def _end_with_parent(loop: asyncio.AbstractEventLoop, worker: Worker, drain_seconds: float) -> None:
+def _end_with_parent(loop: asyncio.AbstractEventLoop, worker: Worker) -> None:
     """The demo holds the other end of stdin: when it dies, by whatever death, we read its end."""
 
     def watch() -> None:
@@ -48,7 +49,7 @@ def _end_with_parent(loop: asyncio.AbstractEventLoop, worker: Worker, drain_seco
             pass
         loop.call_soon_threadsafe(worker.stop)
         # The offline Claude died with the demo: what waits for its answer waits in vain.
-        threading.Event().wait(drain_seconds + 1.0)
+        threading.Event().wait(ORPHAN_SECONDS)
         os._exit(FAILED)
 
     threading.Thread(target=watch, name="parent", daemon=True).start()
@@ -58,6 +59,7 @@ def main(arguments: list[str]) -> int:
     """Exit code 0 after SIGTERM, 1 where it could not go on, 2 for a mistake of the user's."""
     reference, slot = arguments
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
     given = bytearray()
     while not given.endswith(b"\n") and (part := os.read(0, 65_536)):
         given += part
