@@ -24,6 +24,7 @@ from penstock.flow.concurrency import ConcurrencyOptions
 from penstock.flow.limits import LimitOptions
 from penstock.flow.spend import SpendOptions
 from penstock.log.sqlite.options import SqliteOptions
+from penstock.ops.server import OpsOptions
 from penstock.settings_sources import (
     PREFIX,
     SENSITIVE,
@@ -108,6 +109,7 @@ class Settings(BaseSettings):
     intake: IntakeLimits = Field(default_factory=IntakeLimits, description="How much may be in flight per task.")
     batch: BatchLimits = Field(default_factory=BatchLimits, description="How items are grouped into calls.")
     retry: RetryOptions = Field(default_factory=RetryOptions, description="How items are asked again.")
+    ops: OpsOptions = Field(default_factory=OpsOptions, description="Metrics and health of `penstock run`.")
     sqlite: SqliteOptions = Field(default_factory=SqliteOptions, description="The embedded log.")
 
     @classmethod

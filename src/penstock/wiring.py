@@ -19,6 +19,8 @@ from penstock.errors import TopicMissing
 from penstock.flow.gate import Gate
 from penstock.log.base import EventLog, TopicSpec
 from penstock.log.state import STATE_TOPIC
+from penstock.ops.ops import Ops, spend_samples
+from penstock.ops.server import OpsOptions
 from penstock.outcome import Answer, Failure, Outcome
 from penstock.record import Partition, Record
 from penstock.settings import KafkaAddress, Settings
@@ -136,8 +138,13 @@ def pipeline_options(settings: Settings) -> PipelineOptions:
     )
 
 
-def build_worker(settings: Settings, tasks: Sequence[Task[Any, Any]], log: EventLog, *, slot: str = "") -> Worker:
-    """A worker for these tasks. Raises `UserError` where it could not work; nothing is connected or asked yet."""
+def build_worker(
+    settings: Settings, tasks: Sequence[Task[Any, Any]], log: EventLog, *, slot: str = "", ops: OpsOptions | None = None
+) -> Worker:
+    """A worker for these tasks, with a port for metrics and health where `ops` is given.
+
+    Raises `UserError` where it could not work; nothing is connected or asked yet.
+    """
     claude = Claude(settings)
     options = pipeline_options(settings)
     pipelines = [Pipeline(task, claude.tiers(task), log, options) for task in tasks]
@@ -145,7 +152,8 @@ def build_worker(settings: Settings, tasks: Sequence[Task[Any, Any]], log: Event
     async def prepare() -> None:
         await prepare_topics(settings, tasks, log)
 
-    return Worker(pipelines, log, slot=slot, prepare=prepare, close=claude.close)
+    told = Ops(ops, pipelines, log, [lambda: spend_samples(claude.gate.spend, settings.spend)]) if ops else None
+    return Worker(pipelines, log, slot=slot, prepare=prepare, close=claude.close, ops=told)
 
 
 @dataclass(frozen=True, slots=True)

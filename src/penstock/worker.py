@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from penstock.engine.pipeline import Pipeline
     from penstock.log.base import EventLog
@@ -32,10 +33,12 @@ class Worker:
         slot: str = "",
         prepare: Callable[[], Awaitable[None]] | None = None,
         close: Callable[[], Awaitable[None]] | None = None,
+        ops: AbstractAsyncContextManager[object] | None = None,
     ) -> None:
         self.pipelines = pipelines
         self._prepare = prepare
         self._close = close
+        self._ops = ops or contextlib.nullcontext()
         self._log = log
         self._slot = slot
         self._stop = asyncio.Event()
@@ -46,6 +49,10 @@ class Worker:
 
     async def run(self) -> None:
         """Work until SIGTERM, SIGINT or `stop`; a second signal stops at once. Raises what stopped a pipeline."""
+        async with self._ops:
+            await self._work()
+
+    async def _work(self) -> None:
         if self._prepare is not None:
             await self._prepare()
         _spare_the_collector()

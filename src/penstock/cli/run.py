@@ -108,7 +108,7 @@ async def _work(
 ) -> None:
     from penstock.wiring import build_worker, open_log
 
-    worker = build_worker(settings, tasks, open_log(settings))
+    worker = build_worker(settings, tasks, open_log(settings), ops=settings.ops)
     if not invocation.is_quiet:
         topics = ", ".join(f"{task.name} ({task.reads} → {task.writes})" for task in tasks)
         tell(f"running {topics} on {settings.log}; Ctrl-C finishes what is in flight and stops")

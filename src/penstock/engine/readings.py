@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, get_args
 
 from penstock.outcome import FailureReason
 from penstock.telemetry import metrics as m
-from penstock.telemetry.exposition import Sample
+from penstock.telemetry.sample import Sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

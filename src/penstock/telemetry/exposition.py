@@ -8,28 +8,16 @@ only where a page is made.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from penstock.telemetry.counts import Histogram
 from penstock.telemetry.metrics import Metric
+from penstock.telemetry.sample import Source
 
 if TYPE_CHECKING:
     from prometheus_client.registry import CollectorRegistry
-
-LabelValues = tuple[str, ...]
-
-
-class Sample(NamedTuple):
-    """One value of a declared metric."""
-
-    metric: Metric
-    labels: LabelValues
-    value: float | Histogram
-
-
-Source = Callable[[], Iterable[Sample]]
 
 
 class Exposition:

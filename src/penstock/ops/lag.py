@@ -1,0 +1,121 @@
+"""How much waits before a pipeline, and for how long already: asked of the log now and then, beside the work.
+
+log, checkpoint → [lag] → metrics, health
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+from penstock.errors import PenstockError
+from penstock.telemetry.pulse import Trouble
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from penstock.engine.pipeline import Pipeline
+    from penstock.log.base import Bounds, EventLog
+    from penstock.log.offset_map import OffsetMap
+    from penstock.record import Partition
+    from penstock.task import Task
+
+logger = logging.getLogger("penstock.ops")
+LOOK_TIMEOUT_SECONDS = 30.0
+SOON_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """What waited in the owned partitions of one task when it was looked at last."""
+
+    records: int = 0
+    """Offsets that are not resolved."""
+    oldest_ms: int | None = None
+    """Timestamp of the oldest of them; None where none waits."""
+    seen_at: float = 0.0
+    """Unix time; 0: not yet."""
+    is_spare: bool = False
+    """This worker owns nothing because other members own every partition."""
+
+    def seconds(self) -> float:
+        """How long the oldest has waited by now."""
+        return 0.0 if self.oldest_ms is None else max(0.0, time.time() - self.oldest_ms / 1000)
+
+
+class LagWatch:
+    """Looks every so often. What the log does not tell is trouble, never an end of the work."""
+
+    def __init__(self, log: EventLog, pipelines: Sequence[Pipeline], interval_seconds: float) -> None:
+        self._log = log
+        self._pipelines = pipelines
+        self._interval_seconds = interval_seconds
+        self._heads: dict[Partition, tuple[int, int]] = {}
+        self.lags: dict[str, Lag] = {}
+        self.trouble = Trouble()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await self.look()
+            # A worker that has just begun wants to be seen as ready soon.
+            await asyncio.sleep(min(self._interval_seconds, inf if self._is_settled() else SOON_SECONDS))
+
+    async def look(self) -> None:
+        """Ask the log once."""
+        try:
+            async with asyncio.timeout(LOOK_TIMEOUT_SECONDS):
+                for pipeline in self._pipelines:
+                    self.lags[pipeline.task.name] = await self._of(pipeline)
+        except PenstockError as error:
+            self.trouble.begin(str(error))
+        except TimeoutError:
+            self.trouble.begin(f"the log did not say within {LOOK_TIMEOUT_SECONDS:.0f} s how much waits")
+        except Exception as error:
+            logger.exception("the lag could not be read")
+            self.trouble.begin(type(error).__name__)
+        else:
+            self.trouble.end()
+
+    def _is_settled(self) -> bool:
+        return all(p.positions() or self.lags.get(p.task.name, Lag()).is_spare for p in self._pipelines)
+
+    async def _of(self, pipeline: Pipeline) -> Lag:
+        if not pipeline.reading().has_joined:
+            return Lag()
+        positions = pipeline.positions()
+        if not positions:
+            return Lag(seen_at=time.time(), is_spare=await self._is_spare(pipeline.task))
+        records, oldest = 0, None
+        for topic in sorted({partition.topic for partition in positions}):
+            bounds = await self._log.bounds(topic)
+            for partition, done in positions.items():
+                if partition.topic == topic and partition in bounds:
+                    waiting, timestamp_ms = await self._waiting(partition, done, bounds[partition])
+                    records += waiting
+                    oldest = min((ms for ms in (oldest, timestamp_ms) if ms is not None), default=None)
+        self._heads = {partition: head for partition, head in self._heads.items() if partition in positions}
+        return Lag(records, oldest, time.time())
+
+    async def _waiting(self, partition: Partition, done: OffsetMap, bounds: Bounds) -> tuple[int, int | None]:
+        base = max(done.base, bounds.low)
+        waiting = bounds.high - base - done.from_offset(base).count_above()
+        if waiting <= 0:
+            return 0, None
+        offset, timestamp_ms = self._heads.get(partition, (-1, 0))
+        if offset < base:
+            first = await self._log.read(partition, base, 1)
+            if not first:  # only markers of transactions are left: nothing waits
+                return 0, None
+            offset, timestamp_ms = self._heads[partition] = first[0].offset, first[0].timestamp_ms
+        return waiting, timestamp_ms
+
+    async def _is_spare(self, task: Task[Any, Any]) -> bool:
+        """Whether living members of the group own every partition of what the task reads."""
+        members = (await self._log.groups()).get(task.group, [])
+        owned = {partition for member in members if member.is_alive for partition in member.partitions}
+        return owned >= set(await self._log.bounds(task.reads))
