@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import random
 import re
 import shutil
 import signal
@@ -54,6 +55,7 @@ class KafkaBroker:
         self.behind_proxy_port, self.proxy_port = _free_port(), _free_port()
         """A second listener says that it is at `proxy_port`, where a test may listen and pass on what it likes."""
         self._process: subprocess.Popen[bytes] | None = None
+        self._watch: subprocess.Popen[bytes] | None = None
         self.bootstrap = f"127.0.0.1:{self._port}"
         self.can_restart = True
         self._format()
@@ -66,6 +68,7 @@ class KafkaBroker:
             self._process = subprocess.Popen(
                 self._java("kafka.Kafka", self._properties), stdout=output, stderr=output, start_new_session=True
             )
+        self._watch = _watch(self._process.pid)
         end = time.monotonic() + START_SECONDS
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > end:
@@ -101,6 +104,10 @@ class KafkaBroker:
 
     def _end(self, number: signal.Signals) -> None:
         process, self._process = self._process, None
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.kill()
+            watch.communicate()
         if process is None or process.poll() is not None:
             return
         os.kill(process.pid, number)
@@ -188,6 +195,8 @@ group.consumer.min.session.timeout.ms=1000
 group.consumer.session.timeout.ms=6000
 group.consumer.min.heartbeat.interval.ms=200
 group.consumer.heartbeat.interval.ms=500
+broker.heartbeat.interval.ms=500
+broker.session.timeout.ms=2000
 transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
 log.retention.check.interval.ms=1000
 log.segment.delete.delay.ms=1000
@@ -250,6 +259,14 @@ def _fetched_jars() -> Path:
     return jars
 
 
+def _watch(pid: int) -> subprocess.Popen[bytes]:
+    """Kills the broker when this process is gone, however it went: then the pipe ends."""
+    script = f"cat > /dev/null; kill -9 {pid}"
+    return subprocess.Popen(
+        ["/bin/sh", "-c", script], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+
+
 def _java() -> str:
     home = os.environ.get("JAVA_HOME", "")
     java = shutil.which("java", path=f"{home}/bin") if home else None
@@ -264,9 +281,19 @@ def _java() -> str:
 
 
 def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
+    """Below the range that the kernel takes for outgoing connections.
+
+    A client that tries again and again to reach a stopped broker on a port of that range in the end connects to itself, and
+    the broker cannot have its port back.
+    """
+    while True:
+        port = random.randrange(15_000, 32_000)
+        with socket.socket() as free:
+            try:
+                free.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 def _quiet():
