@@ -122,10 +122,18 @@ def calls(text: str) -> Iterator[list[str]]:
             words.append(word)
 
 
-def promises(expected: str, line: str) -> bool:
-    """Whether a line is as promised: blanks count as one, `…` stands for anything."""
-    pattern = ".*".join(re.escape(" ".join(part.split())) for part in expected.split("…"))
-    return (
-        re.fullmatch(rf"\s*{pattern}\s*".replace(r"\ .*", ".*").replace(r".*\ ", ".*"), " ".join(line.split()))
-        is not None
-    )
+def differs(promised: list[str], said: list[str]) -> str:
+    """Where the output is not as promised: line by line, `…` stands for anything in a line, alone for any lines."""
+    lines = [" ".join(line.split()) for line in said if line.strip()]
+    at, may_skip = 0, False
+    for promise in promised:
+        if promise.strip() == "…":
+            may_skip = True
+            continue
+        pattern = ".*".join(re.escape(" ".join(part.split())) for part in promise.split("…"))
+        ahead = lines[at:] if may_skip else lines[at : at + 1]
+        found = next((n for n, line in enumerate(ahead) if re.fullmatch(pattern, line)), None)
+        if found is None:
+            return promise
+        at, may_skip = at + found + 1, False
+    return "" if may_skip or at == len(lines) else f"nothing more after: {promised[-1]}"

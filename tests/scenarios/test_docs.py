@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 import typer
 
-from documents import PAGES, ROOT, Block, Command, anchors, blocks, calls, commands, links, promises, spans
+from documents import PAGES, ROOT, Block, Command, anchors, blocks, calls, commands, differs, links, spans
 from penstock.cli import app
 from penstock.settings import load_settings
 
@@ -88,10 +88,8 @@ class Session:
         place = f"{block.page.relative_to(ROOT)}:{command.line}: {command.text}"
         assert done.returncode == command.code, f"{place}\nexit code {done.returncode}\n{done.stdout}"
         assert "Traceback" not in done.stdout, f"{place}\n{done.stdout}"
-        said = iter(done.stdout.splitlines())
-        for promised in command.promised:
-            is_there = promised.strip() == "…" or any(promises(promised, line) for line in said)
-            assert is_there, f"{place}\npromises, after what stands above it: {promised}\n{done.stdout}"
+        wrong = differs(command.promised, done.stdout.splitlines()) if command.promised else ""
+        assert not wrong, f"{place}\npromises: {wrong}\nbut says:\n{done.stdout}"
 
     def _shell(self, text: str) -> subprocess.CompletedProcess[str]:
         place = self._start / ".directory"
@@ -124,10 +122,16 @@ def test_a_page_can_be_followed(page: Path, tmp_path: Path) -> None:
 def test_a_page_that_promises_too_much_fails(tmp_path: Path) -> None:
     """The reader of these tests sees a wrong command, a wrong exit code and output that does not come."""
     page = ROOT / "wrong.md"
-    for text in ("$ penstock no-such-command", "$ penstock version  # exit code 2", "$ echo one\ntwo"):
+    for text in (
+        "$ penstock no-such-command",
+        "$ penstock version  # exit code 2",
+        "$ echo one\ntwo",
+        "$ echo one; echo two\ntwo",
+        "$ echo one; echo two\none",
+    ):
         with pytest.raises(AssertionError):
             Session(tmp_path).run(Block(page, 1, "console", text))
-    Session(tmp_path).run(Block(page, 1, "console", "$ echo one; echo two 7 ms\none\ntwo … ms"))
+    Session(tmp_path).run(Block(page, 1, "console", "$ echo one; echo two 7 ms; echo; echo three\n…\ntwo … ms\n…"))
 
 
 # --- what is named exists -----------------------------------------------------------------------------------------
