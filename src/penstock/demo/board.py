@@ -15,7 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from penstock.demo.text import CALLED, DECISIONS, KINDS, SENTIMENTS, SIMULATED, counted, dollars, saving
+from penstock.demo.text import CALLED, DECISIONS, KINDS, SENTIMENTS, SIMULATED, ceiling, counted, dollars, saving
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from penstock.demo.watch import Picture
 
 WIDTH = 80
-LABEL = 16
+LABEL = 14
 _COLOURS = {
     "publish": "green", "hold": "yellow", "reject": "red", "positive": "green", "negative": "red", "mixed": "yellow",
 }  # fmt: skip
@@ -82,7 +82,7 @@ def _line(left: Text, right: Text) -> Table:
 def _head(picture: Picture) -> Table:
     label = SIMULATED if picture.is_simulated else "live"
     if picture.ceiling_usd is not None:
-        label += f", at most ${picture.ceiling_usd:,.2f}"
+        label += f", at most {ceiling(picture.ceiling_usd)}"
     return _line(Text(picture.title, style="bold"), Text(label, style="bold magenta"))
 
 
@@ -125,7 +125,7 @@ def _verdicts(picture: Picture) -> Table:
     table = Table.grid(expand=False, padding=(0, 1))
     table.add_column(width=LABEL, no_wrap=True)
     for _ in range(4):
-        table.add_column(width=14, no_wrap=True)
+        table.add_column(width=15, no_wrap=True)
     table.add_row("decisions", *_counts(tally.decisions, DECISIONS))
     table.add_row("violations", *_counts(tally.violations, KINDS))
     table.add_row("sentiments", *_counts(tally.sentiments, SENTIMENTS))

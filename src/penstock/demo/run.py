@@ -26,7 +26,7 @@ from penstock.demo.producer import Producer
 from penstock.demo.stretch import Stream, open_stretch, stream_of
 from penstock.demo.summary import Ended, print_summary
 from penstock.demo.tally import Tally
-from penstock.demo.text import dollars
+from penstock.demo.text import ceiling, dollars
 from penstock.demo.watch import Picture, Watch
 from penstock.demo.worker_process import task_of
 from penstock.flow.limits import LimitOptions
@@ -193,7 +193,7 @@ class _Demo:
             return False
         self._remarks += [
             f"Nothing was answered for {quiet_seconds:.0f} s although events wait: no call is sure to fit under",
-            f"the ceiling of ${self._options.ceiling_usd:,.2f} ({dollars(picture.spent_nanousd)} is spent), or the API is out of reach.",
+            f"the ceiling of {ceiling(self._options.ceiling_usd)} ({dollars(picture.spent_nanousd)} is spent), or the API is out of reach.",
             f"The workers' own words: {self._place.path}/*.log",
         ]
         return True
@@ -217,7 +217,7 @@ class _Demo:
 
     def _greeting(self, stream: Stream) -> str:
         what = f"{stream.title}: goes on after {stream.sent:,} events" if stream.sent else stream.title
-        who = f"the real Claude API, at most ${self._options.ceiling_usd:,.2f}"
+        who = f"the real Claude API, at most {ceiling(self._options.ceiling_usd)}"
         if not self._options.is_live:
             who = "an offline stand-in for Claude (its judgement is simulated)"
         return f"{what}. Starting {who}, and {2 * self._options.workers} workers …"

@@ -18,6 +18,11 @@ def dollars(nanousd: int) -> str:
     return f"${nanousd / 1e9:,.4f}"
 
 
+def ceiling(usd: float) -> str:
+    """What may be spent at most: cents, or finer where somebody wants less."""
+    return f"${usd:,.2f}" if usd >= 0.1 else f"${usd:g}"
+
+
 def saving(nanousd: int, single_nanousd: int) -> str:
     """How much less, in per cent; empty where there is nothing to compare."""
     if single_nanousd <= nanousd or not single_nanousd:

@@ -1,0 +1,107 @@
+"""What the demo shows: every line fits its terminal, whatever the numbers, and says that the judgement is simulated."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+
+import pytest
+from rich.console import Console
+
+from penstock.claude.models import Models
+from penstock.demo.board import render
+from penstock.demo.judge import Findings, TaskFindings
+from penstock.demo.plain import line
+from penstock.demo.tally import Tally
+from penstock.demo.text import ceiling, dollars, saving, seconds
+from penstock.demo.watch import Picture, TaskRow
+from review_moderation import analyzer, moderator
+
+
+def picture(scale=1, **changes):
+    tasks = [moderator, analyzer]
+    tally = Tally(tasks, Models.load(), {}, since_ms=0)
+    tally.decisions = Counter(publish=2_000 * scale, hold=90 * scale, reject=150 * scale)
+    tally.violations = Counter(spam=200 * scale, abuse=10 * scale, fake=90 * scale, manipulation=40 * scale)
+    tally.sentiments = Counter(positive=900 * scale, negative=300 * scale, mixed=20 * scale, neutral=7 * scale)
+    found = [TaskFindings(ended=2_240 * scale, results=2_200 * scale, dead_letters=40 * scale) for _ in tasks]
+    findings = Findings(2_300 * scale, {t.name: f for t, f in zip(tasks, found, strict=True)}, billed_calls=300 * scale)
+    rows = [TaskRow(t.name, 50.0 * scale, 60 * scale, f) for t, f in zip(tasks, found, strict=True)]
+    shown = {
+        "title": "Day 1 of a shop's reviews",
+        "seconds": 42.0,
+        "sent": 2_300 * scale,
+        "total": 3_000 * scale,
+        "day_time": "16:10",
+        "rows": rows,
+        "tally": tally,
+        "findings": findings,
+        "calls_in_flight": 12,
+        "spent_nanousd": 12_345_678 * scale,
+        "ceiling_usd": None,
+    }
+    return Picture(**shown | changes)
+
+
+def drawn(shown, width, height=24):
+    console = Console(width=width, height=height, record=True, file=io.StringIO())
+    console.print(render(shown))
+    return console.export_text().splitlines()
+
+
+@pytest.mark.parametrize("scale", [1, 100])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"total": None, "day_time": ""},
+        {"calls_in_flight": None, "ceiling_usd": 1.0},
+        {"notes": ["  12 s  " + "a worker ended by itself " * 9] * 3},
+        {"title": "Your events from …" + "x" * 39},
+    ],
+)
+def test_the_board_fits_a_terminal_of_80_by_24(scale, changes):
+    """Nothing is cut off or wrapped, also where numbers are large."""
+    lines = drawn(picture(scale, **changes), 80)
+    assert len(lines) <= 23
+    assert max(map(len, lines)) <= 80
+    assert "…" not in "".join(line.replace("from …", "") for line in lines)
+    text = "\n".join(lines)
+    assert "0 lost" in text
+    assert "injection" in text
+
+
+def test_the_board_says_who_judges():
+    """A stand-in's verdicts are called simulated; a live run shows its ceiling."""
+    assert "simulated judgement" in "\n".join(drawn(picture(), 80))
+    live = "\n".join(drawn(picture(calls_in_flight=None, ceiling_usd=1.0), 80))
+    assert "live, at most $1.00" in live
+    assert "simulated" not in live
+    assert "paid again" not in live
+
+
+def test_loss_is_shown_as_what_it_is():
+    """The picture does not hide what the judge found."""
+    shown = picture()
+    shown.findings.tasks["review-moderator"].lost = 3
+    shown.findings.tasks["review-analyzer"].doubled = 2
+    assert "3 lost   2 doubled" in "\n".join(drawn(shown, 80))
+    assert "3 lost, 2 doubled" in line(shown)
+
+
+def test_a_plain_line_holds_everything_that_the_board_shows():
+    """A pipe's reader learns the same: rate, lag, calls, dead letters, dollars, and the counts from outside."""
+    said = line(picture())
+    for part in ("2,300/3,000 events", "lag 60", "50/s", "12 calls in flight", "80 dead letters", "$0.0123"):
+        assert part in said
+    assert "one call per event" in said
+    assert "0 lost, 0 doubled, 0 paid again" in said
+
+
+def test_numbers_as_people_write_them():
+    """Dollars, seconds, savings."""
+    assert dollars(1_234_567_890) == "$1.2346"
+    assert (ceiling(1), ceiling(0.002), ceiling(1_000)) == ("$1.00", "$0.002", "$1,000.00")
+    assert (seconds(950), seconds(61_000)) == ("0.95 s", "61 s")
+    assert saving(25, 100) == "-75 %"
+    assert saving(100, 100) == saving(0, 0) == ""
