@@ -25,6 +25,7 @@ import typer
 from documents import PAGES, ROOT, Block, Command, anchors, blocks, calls, commands, differs, links, spans
 from penstock.cli import app
 from penstock.settings import load_settings
+from penstock.telemetry.metrics import ALL
 
 CLI = typer.main.get_command(app)
 SESSIONS = [page for page in PAGES if page.parent.name not in {"reference", "decisions"}]
@@ -243,6 +244,18 @@ def test_named_settings_exist(page: Path, tmp_path: Path, monkeypatch: pytest.Mo
             load_settings(file)
         elif block.language == "toml":
             tomllib.loads(block.text)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_named_metrics_exist(page: Path) -> None:
+    """A metric that a page names is served under that name."""
+    served = {metric.name for metric in ALL}
+    unknown = [
+        f"{named(page)}:{line}: {span}"
+        for line, span in spans(page)
+        if (name := re.match(r"penstock_[a-z_]+", span)) and re.sub("_(bucket|sum|count)$", "", name[0]) not in served
+    ]
+    assert not unknown
 
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "DESIGN.md", ROOT / "CHANGELOG.md"], ids=named)
