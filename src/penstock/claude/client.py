@@ -9,10 +9,10 @@ import asyncio
 import ipaddress
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import orjson
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import httpx2
 
 SIMULATED_HEADER = "x-simulated"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,14 @@ class ClaudeOptions:
             positive(f"claude.{option}", getattr(self, option))
         if self.cache_ttl not in {"5m", "1h"}:
             raise SettingsError(f"claude.cache_ttl={self.cache_ttl!r}: write '5m' or '1h'")
+
+
+class Catalogue(NamedTuple):
+    """What the API says about its models, and the headers that came with it (its clock, who it is)."""
+
+    rows: Mapping[str, Mapping[str, Any]]
+    """By id: lifecycle, retires_at and so on."""
+    headers: Mapping[str, str] | httpx2.Headers
 
 
 class ClaudeClient:
@@ -87,10 +96,23 @@ class ClaudeClient:
     async def send(self, parameters: Mapping[str, Any], *, timeout_seconds: float | None = None) -> Reply | Trouble:
         """Make one call. What went wrong is a value too; only cancellation and bugs raise."""
         seconds = min(timeout_seconds or self._options.timeout_seconds, self._options.timeout_seconds)
+        return await self._asked(self._create(**parameters), read_reply, seconds)
+
+    async def models(self) -> Catalogue | Trouble:
+        """All models that the key sees, those on their way out too. Costs nothing."""
+        asked = self._client.models.with_raw_response.list(limit=1_000, lifecycle=["active", "deprecated", "retired"])
+        return await self._asked(asked, read_models, self._options.timeout_seconds)
+
+    async def _asked(
+        self,
+        request: Awaitable[Any],
+        read: Callable[[bytes, httpx2.Headers], T | Trouble],
+        seconds: float,
+    ) -> T | Trouble:
         try:
             async with asyncio.timeout(seconds):
-                raw = await self._create(**parameters)
-                return read_reply(await raw.read(), raw.headers)
+                raw = await request
+                return read(await raw.read(), raw.headers)
         except TimeoutError:
             return Trouble(kind="timed_out")
         except self._sdk.APIStatusError as error:
@@ -147,6 +169,15 @@ def read_reply(body: bytes, headers: Mapping[str, str] | httpx2.Headers) -> Repl
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         return Trouble(200, "unreadable", message=f"{type(error).__name__}: {error}", headers=headers)
+
+
+def read_models(body: bytes, headers: Mapping[str, str] | httpx2.Headers) -> Catalogue | Trouble:
+    """The list of models."""
+    try:
+        rows = {str(row["id"]): row for row in orjson.loads(body)["data"]}
+    except (ValueError, KeyError, TypeError) as error:
+        return Trouble(200, "unreadable", message=f"{type(error).__name__}: {error}", headers=headers)
+    return Catalogue(rows, headers)
 
 
 def _tokens(usage: Mapping[str, Any]) -> Tokens:
