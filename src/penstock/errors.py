@@ -11,6 +11,7 @@ PenstockError
     + LogUnavailable        weather: ask again with the same `Progress`
     + PartitionsLost        another worker owns them now: leave their part out
     + RecordTooLarge        can never be written: its size was not checked before
+  x CodecUnavailable        weather: what decoding needs (a schema) cannot be had now; intake waits
   x TierStopped             no call can succeed until a person acts (wrong key, unknown model)
 Skip                        raised by a user's hook: this event wants no answer; it is counted and passed
 
@@ -74,6 +75,10 @@ class PartitionsLost(LogError):
 
 class RecordTooLarge(LogError):
     """One record is larger than the log takes; the text names topic, size and limit."""
+
+
+class CodecUnavailable(PenstockError):
+    """Weather: what a codec needs cannot be fetched now. Nothing is wrong with the events; the text names the setting."""
 
 
 class TierStopped(PenstockError):

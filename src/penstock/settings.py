@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_v
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from penstock.claude.client import ClaudeOptions
+from penstock.codecs.registry import RegistryOptions
 from penstock.engine.batcher import BatchLimits
 from penstock.engine.intake import IntakeLimits
 from penstock.engine.retry import RetryOptions
@@ -93,6 +94,9 @@ class Settings(BaseSettings):
     kafka: KafkaProperties = Field(
         default_factory=dict,
         description="Properties of librdkafka, passed through: security.protocol, sasl.mechanism …",
+    )
+    registry: RegistryOptions = Field(
+        default_factory=RegistryOptions, description="The schema registry of tasks with decode=from_registry()."
     )
     policy: Path | None = Field(None, description="A policy file for tasks that can be made under one.")
     drain_seconds: float = Field(25.0, gt=0, description="How long a stopping worker finishes what is in flight.")

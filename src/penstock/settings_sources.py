@@ -21,7 +21,9 @@ from penstock.errors import SettingsError
 
 PREFIX = "PENSTOCK_"
 DEFAULT_FILE = "penstock.toml"
-SENSITIVE = re.compile(r"password|secret|token(?!\.endpoint)|\.pem$|oauthbearer\.config|jaas|api_key$")
+SENSITIVE = re.compile(
+    r"password|secret|token(?!\.endpoint)|\.pem$|oauthbearer\.config|jaas|api_key$|basic_auth$|user\.info$"
+)
 """Names of secrets, ours and librdkafka's."""
 
 _USUAL = {"ANTHROPIC_API_KEY": ("claude", "api_key"), "ANTHROPIC_BASE_URL": ("claude", "base_url")}

@@ -22,6 +22,7 @@ from typing import Any
 import orjson
 from pydantic import BaseModel
 
+from penstock.codecs.registry import RegistryCodec
 from penstock.deadletters.letter import Letter, read_letter
 from penstock.engine.batcher import BatchLimits
 from penstock.engine.pipeline import Pipeline, PipelineOptions
@@ -35,7 +36,7 @@ from penstock.simulator.options import SimulatorOptions
 from penstock.simulator.server import serve
 from penstock.task import Route, Task
 from penstock.tier import Capacity, Item, Tier
-from penstock.wiring import Claude, topic_specs
+from penstock.wiring import Claude, topic_specs, with_codec
 
 Event = BaseModel | Mapping[str, Any] | bytes | NewRecord
 Answers = Callable[[Any], Any]
@@ -96,6 +97,7 @@ def run(
     With `answers` no model is asked at all: it stands in for every step of the route, and the task's hooks hold as
     ever. Without it the offline simulator answers, by plain word lists: enough to see the flow, no measure of Claude.
     """
+    task = with_codec(load_settings().settings, task) if isinstance(task.decode, RegistryCodec) else task
     records = [_record(task, event) for event in events]
     # A thread of its own has no event loop yet: callable from anywhere, a notebook too.
     with concurrent.futures.ThreadPoolExecutor(1) as pool:

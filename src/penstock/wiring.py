@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from penstock.claude.models import Models
 from penstock.claude.tier import ClaudeTier
+from penstock.codecs.registry import RegistryCodec
 from penstock.engine.cascade import Skipped
 from penstock.engine.pipeline import Pipeline, PipelineOptions
 from penstock.engine.reader import Reader
@@ -56,6 +57,27 @@ def topic_specs(task: Task[Any, Any], partitions: int = PARTITIONS) -> list[Topi
         TopicSpec(task.retry_topic, partitions),
         TopicSpec(STATE_TOPIC, 1, retention_ms=None, is_compacted=True),
     ]
+
+
+def with_codec(settings: Settings, task: Task[Any, Any]) -> Task[Any, Any]:
+    """The task with its codec connected, where that needs an address and credentials."""
+    if not isinstance(task.decode, RegistryCodec):
+        return task
+    return replace(task, decode=task.decode.connected(settings.registry))
+
+
+async def check_codecs(tasks: Sequence[Task[Any, Any]]) -> None:
+    """Raise where a codec cannot reach what it needs (`CodecUnavailable`) or never will (`SettingsError`)."""
+    for task in tasks:
+        if isinstance(task.decode, RegistryCodec):
+            await task.decode.check()
+
+
+async def _close(claude: Claude, tasks: Sequence[Task[Any, Any]]) -> None:
+    await claude.close()
+    for task in tasks:
+        if isinstance(task.decode, RegistryCodec):
+            await task.decode.close()
 
 
 async def prepare_topics(settings: Settings, tasks: Sequence[Task[Any, Any]], log: EventLog) -> None:
@@ -147,13 +169,14 @@ def build_worker(
     """
     claude = Claude(settings)
     options = pipeline_options(settings)
+    tasks = [with_codec(settings, task) for task in tasks]
     pipelines = [Pipeline(task, claude.tiers(task), log, options) for task in tasks]
 
     async def prepare() -> None:
         await prepare_topics(settings, tasks, log)
 
     told = Ops(ops, pipelines, log, [lambda: spend_samples(claude.gate.spend, settings.spend)]) if ops else None
-    return Worker(pipelines, log, slot=slot, prepare=prepare, close=claude.close, ops=told)
+    return Worker(pipelines, log, slot=slot, prepare=prepare, close=lambda: _close(claude, tasks), ops=told)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +224,8 @@ async def ask_once(settings: Settings, task: Task[Any, Any], value: bytes) -> Tr
     from penstock.claude.client import ClaudeClient  # noqa: PLC0415 - the SDK takes seconds
 
     now_ms = time.time_ns() // 1_000_000
+    if isinstance(task.decode, RegistryCodec):  # what a person types is JSON, whatever the topic holds
+        task = replace(task, decode=None)
     record = Record(task.reads, 0, 0, None, value, (), now_ms)
     item, ended = Reader(task).read(record, Partition(task.reads, 0))
     if ended is not None:

@@ -17,7 +17,7 @@ import typer
 from penstock.cli.command import Invocation, command, run_async
 from penstock.cli.completion import complete_tasks
 from penstock.cli.console import tell
-from penstock.errors import LogUnavailable
+from penstock.errors import CodecUnavailable, LogUnavailable
 
 if TYPE_CHECKING:
     from penstock.engine.pipeline import Pipeline
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 IDLE_LOOK_SECONDS = 0.3
 REPORT_SECONDS = 10.0
 PATIENCE_SECONDS = 30.0
-"""How long `run` waits for a log that cannot be reached when it starts."""
+"""How long `run` waits for a log or a registry that cannot be reached when it starts."""
 T = TypeVar("T")
 
 logger = logging.getLogger("penstock.run")
@@ -52,9 +52,10 @@ def run(
     """Answer the events of these tasks' topics until Ctrl-C or SIGTERM. Start as many as the topics have partitions."""
     from penstock.cli.answering import answering, need_credentials
     from penstock.cli.loading import load_tasks
+    from penstock.wiring import with_codec
 
     settings = invocation.settings
-    tasks = load_tasks(references, policy=settings.policy)
+    tasks = [with_codec(settings, task) for task in load_tasks(references, policy=settings.policy)]
     if not is_simulated and any(isinstance(step.tier, str) for task in tasks for step in task.route.steps):
         need_credentials(settings)
     _start_logging(is_quiet=invocation.is_quiet)
@@ -84,7 +85,7 @@ async def patiently(
     while True:
         try:
             return await act()
-        except LogUnavailable as weather:
+        except (LogUnavailable, CodecUnavailable) as weather:
             if time.monotonic() > deadline:
                 raise
             logger.warning("%s; trying again", weather)
@@ -94,8 +95,9 @@ async def patiently(
 async def _check(invocation: Invocation, tasks: Sequence[Task[Any, Any]], *, says_yes: bool) -> None:
     """Everything that can be known to go wrong is told before the first call."""
     from penstock.cli.backlog import need_yes, plans_of
-    from penstock.wiring import prepare_topics
+    from penstock.wiring import check_codecs, prepare_topics
 
+    await check_codecs(tasks)
     async with invocation.log() as log:
         await prepare_topics(invocation.settings, tasks, log)
         need_yes(

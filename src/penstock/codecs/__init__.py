@@ -2,5 +2,6 @@
 
 from penstock.codecs.base import Undecodable, decode, event_id_of, passthrough
 from penstock.codecs.mapping import FieldMapping
+from penstock.codecs.registry import from_registry
 
-__all__ = ["FieldMapping", "Undecodable", "decode", "event_id_of", "passthrough"]
+__all__ = ["FieldMapping", "Undecodable", "decode", "event_id_of", "from_registry", "passthrough"]

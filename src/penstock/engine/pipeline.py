@@ -1,6 +1,6 @@
 """**Read me first.** The whole way of an event through a worker; only this page knows the order.
 
-log → [pipeline]: intake → batcher → cascade → tier → cascade → checkpoint → publish → log
+log → [pipeline]: intake → fetching → batcher → cascade → tier → cascade → checkpoint → publish → log
 
 Three loops share one event loop: *intake* reads what there is room for, *calls* starts a call whenever a tier has
 capacity and a batch is due, *commits* writes whatever was resolved, at most every `commit_interval_seconds`, in one act.
@@ -20,11 +20,12 @@ from penstock.engine.batcher import BatchLimits
 from penstock.engine.cascade import Cascade, Ending, Stage
 from penstock.engine.checkpoint import Checkpoint
 from penstock.engine.commit import LOG_PATIENCE_SECONDS, Committer
+from penstock.engine.fetching import Fetches
 from penstock.engine.intake import Intake, IntakeLimits
 from penstock.engine.readings import Reading, StageReading
 from penstock.engine.retry import RetryOptions
 from penstock.engine.tally import tally
-from penstock.errors import LogUnavailable, TierStopped
+from penstock.errors import LogUnavailable, TierStopped, UserError
 from penstock.outcome import Again, Outcome
 from penstock.telemetry.counts import Counts
 from penstock.telemetry.pulse import Pulse, Trouble
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
     from penstock.log.base import Assignment, Consumer, EventLog
     from penstock.log.offset_map import OffsetMap
-    from penstock.record import Partition
+    from penstock.record import Partition, Record
     from penstock.task import Task
     from penstock.tier import Item, Tier
 
@@ -69,6 +70,7 @@ class Pipeline:
         self._options = options or PipelineOptions()
         self._checkpoint: Checkpoint[Ending] = Checkpoint(by_key=task.order == "key")
         self._intake = Intake(task, self._checkpoint, self._options.intake)
+        self._fetches = Fetches(task)
         self._cascade = Cascade(task, tiers, self._options.batch, self._options.retry)
         self._committer = Committer(task, self._checkpoint, self.counts)
         self._tiers = tiers
@@ -138,7 +140,7 @@ class Pipeline:
     async def _intake_loop(self, consumer: Consumer) -> None:
         while True:
             self._pulses["intake"].expect(LOG_PATIENCE_SECONDS)
-            room = 0 if self._cascade.is_draining else self._intake.room()
+            room = 0 if self._cascade.is_draining or self._fetches.is_holding else self._intake.room()
             try:
                 records = await consumer.poll(room, 0.5 if room else 0.05)
             except LogUnavailable as weather:
@@ -146,8 +148,8 @@ class Pipeline:
                 await asyncio.sleep(1.0)
                 continue
             self._poll_trouble.end()
-            if records:
-                self._take(records)
+            if ready := self._decodable(records):
+                self._take(ready)
             elif not room:
                 await self._sleep(self._wake_intake, 0.05)
             self._intake.hold_back(consumer)
@@ -178,7 +180,14 @@ class Pipeline:
 
     # --- one event's way -----------------------------------------------------------------------------------------
 
-    def _take(self, records: Sequence[Any]) -> None:
+    def _decodable(self, records: Sequence[Record]) -> Sequence[Record]:
+        try:
+            return self._fetches.admit(records)
+        except UserError as error:  # what is asked already still comes to its end
+            self._stop_with(error)
+            return ()
+
+    def _take(self, records: Sequence[Record]) -> None:
         items, endings = self._intake.read(records, self._leaving)
         self.counts.records += len(records)
         for item in items:
@@ -250,6 +259,7 @@ class Pipeline:
     async def assigned(self, assignments: Sequence[Assignment]) -> None:
         """The log gives us partitions: take them up where the group stands."""
         self.counts.rebalances["assigned"] += 1
+        self._fetches.forget({assignment.partition for assignment in assignments})
         for assignment in assignments:
             self._leaving.discard(assignment.partition)
             self._checkpoint.begin(assignment.partition, assignment.done)
@@ -302,6 +312,7 @@ class Pipeline:
     def _forget(self, partitions: set[Partition], why: str) -> None:
         self._committer.forget(partitions, why)
         self._intake.forget(partitions)
+        self._fetches.forget(partitions)
         for item in self._cascade.discard(lambda item: item.partition in partitions):
             self._intake.release(item)
             self._committer.give_up(item.charges, why)
@@ -323,6 +334,7 @@ class Pipeline:
         self._forget(set(self._checkpoint.partitions()), "not answered before the worker stopped")
         await self._committer.commit(time.monotonic() + LAST_COMMIT_SECONDS)
         await self._cancel(*loops)
+        await self._fetches.close()
         await consumer.close()
         for tier in self._tiers:
             await tier.close()

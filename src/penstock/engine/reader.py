@@ -16,7 +16,7 @@ from penstock.codecs.text import clean, estimate_tokens
 from penstock.engine.cascade import Skipped
 from penstock.engine.isolation import looks_like_instructions
 from penstock.engine.publish import remember, unwrap
-from penstock.errors import Skip
+from penstock.errors import CodecUnavailable, Skip
 from penstock.outcome import Failure
 from penstock.record import Partition, Record
 from penstock.tier import Item
@@ -64,6 +64,8 @@ class Reader:
             return Skipped(str(skip) or "skipped by decode")
         except ValueError as error:
             return Failure("undecodable", str(error))
+        except CodecUnavailable:
+            raise  # weather is no fault of the event (law 5); in a worker the fetch comes before
         except Exception as error:  # noqa: BLE001 - a user's hook
             return Failure("hook_failed", f"decode or event_id raised {type(error).__name__}")
         return self._show(item)
