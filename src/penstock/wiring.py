@@ -70,7 +70,7 @@ async def check_codecs(tasks: Sequence[Task[Any, Any]]) -> None:
     """Raise where a codec cannot reach what it needs (`CodecUnavailable`) or never will (`SettingsError`)."""
     for task in tasks:
         if isinstance(task.decode, RegistryCodec):
-            await task.decode.check()
+            await task.decode.reach()
 
 
 async def _close(claude: Claude, tasks: Sequence[Task[Any, Any]]) -> None:

@@ -402,7 +402,7 @@ async def test_a_registry_that_is_down_is_weather(registry, producer, codec):
             await codec.fetch([known, new])
         assert codec(known, Review).id == "r1"
         with pytest.raises(CodecUnavailable):
-            await codec.check()
+            await codec.reach()
     finally:
         registry.start()
     await codec.fetch([known, new])
@@ -422,19 +422,19 @@ async def test_wrong_credentials_name_the_setting(registry, basic_auth):
     """Nobody is let in without them: an error of the settings, at the check and at a fetch, without the secret."""
     registry.credentials = "me:right"
     codec = from_registry().connected(RegistryOptions(url=registry.url, basic_auth=basic_auth))
-    for act in (codec.check(), codec.fetch([record(struct.pack(">bI", 0, 9) + b"x")])):
+    for act in (codec.reach(), codec.fetch([record(struct.pack(">bI", 0, 9) + b"x")])):
         with pytest.raises(SettingsError, match=r"registry\.basic_auth.*PENSTOCK_REGISTRY__BASIC_AUTH") as caught:
             await act
         assert "wrong" not in str(caught.value)
     good = from_registry().connected(RegistryOptions(url=registry.url, basic_auth="me:right"))
-    await good.check()
+    await good.reach()
 
 
 async def test_another_server_is_no_registry(registry):
     """A path that leads elsewhere is told at the start."""
     codec = from_registry().connected(RegistryOptions(url=f"{registry.url}/elsewhere"))
     with pytest.raises(SettingsError, match="elsewhere is no schema registry"):
-        await codec.check()
+        await codec.reach()
 
 
 async def test_what_is_kept_is_bounded(registry):

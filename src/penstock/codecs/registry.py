@@ -165,7 +165,7 @@ class RegistryCodec:
         """Get the schemas of these records, in a thread. Raises `CodecUnavailable`: nothing is wrong with the events."""
         await asyncio.to_thread(self._schemas.fetch, _prefixes(records))
 
-    async def check(self) -> None:
+    async def reach(self) -> None:
         """Raise where the registry cannot be reached (`CodecUnavailable`) or will never serve us (`SettingsError`)."""
         if self._is_ours:
             await asyncio.to_thread(self._schemas.check)
