@@ -10,6 +10,7 @@ import typer
 from penstock.cli import config, topics
 from penstock.cli.command import finish
 from penstock.cli.demo import demo
+from penstock.cli.doctor import doctor
 from penstock.cli.init import init
 from penstock.cli.produce import produce
 from penstock.cli.run import run
@@ -34,6 +35,7 @@ START, WORK, LOOK = "Start here", "Work", "Look"
 app.command("demo", rich_help_panel=START)(demo)
 app.command("init", rich_help_panel=START)(init)
 app.command("try", rich_help_panel=START)(try_one)
+app.command("doctor", rich_help_panel=START)(doctor)
 app.command("run", rich_help_panel=WORK)(run)
 app.command("produce", rich_help_panel=WORK)(produce)
 app.add_typer(topics.app, name="topics", rich_help_panel=WORK)
