@@ -115,7 +115,8 @@ class LagWatch:
         return waiting, timestamp_ms
 
     async def _is_spare(self, task: Task[Any, Any]) -> bool:
-        """Whether living members of the group own every partition of what the task reads."""
+        """Whether living members of the group own every partition of what the task reads, its retry topic too."""
         members = (await self._log.groups()).get(task.group, [])
         owned = {partition for member in members if member.is_alive for partition in member.partitions}
-        return owned >= set(await self._log.bounds(task.reads))
+        wanted = [partition for topic in task.topics for partition in await self._log.bounds(topic)]
+        return owned.issuperset(wanted)

@@ -41,7 +41,7 @@ class Ops:
         self._pipelines = pipelines
         self._lag = LagWatch(log, pipelines, options.lag_interval_seconds)
         self._live, self._ready, self._started = Memory(), Memory(), Memory()
-        self._exposition = Exposition([self._tasks, self._process, *sources])
+        self.exposition = Exposition([self._tasks, self._process, *sources])
         self._watches: list[asyncio.Task[None]] = []
         pages = {
             "/metrics": self._metrics,
@@ -62,6 +62,10 @@ class Ops:
             watch.cancel()
         await asyncio.gather(*self._watches, return_exceptions=True)
         await self.server.close()
+
+    async def look(self) -> None:
+        """Ask the log for the lag now, instead of in a while."""
+        await self._lag.look()
 
     def liveness(self) -> list[Check]:
         """The event loop turns, or this would not be answered; each pipeline's own loops turn too."""
@@ -98,7 +102,7 @@ class Ops:
         return Check(f"{name}: log", not why, why or "reachable")
 
     def _metrics(self, ask: Ask) -> Page:
-        body, content_type = self._exposition.page(ask.accept)
+        body, content_type = self.exposition.page(ask.accept)
         return Page(body, content_type=content_type)
 
     def _tasks(self) -> Iterator[Sample]:
