@@ -178,9 +178,9 @@ def test_whoever_dies_by_itself_is_named_and_started_again(demo, tmp_path):
     """A worker and the offline Claude are killed from outside: the demo says so and ends well all the same."""
     process = demo.start("--events", "300", "--seconds", "14")
     wait_for(process, r"[1-9]\d*/300 events.* [1-9]\d* done")
-    children = psutil.Process(process.pid).children()
+    named = {child: " ".join(child.cmdline()) for child in psutil.Process(process.pid).children()}
     for name in ("penstock.simulator", "worker_process"):
-        next(child for child in children if name in child.cmdline()[-3] + " ".join(child.cmdline())).kill()
+        next(child for child, command in named.items() if name in command).kill()
     said, _ = process.communicate(timeout=120)
     assert process.returncode == 0, said
     assert "ended by itself (signal 9) and is started again" in said

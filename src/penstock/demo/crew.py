@@ -132,6 +132,8 @@ class Crew:
                     process.kill()
                 await process.wait()
         await asyncio.gather(*self._watches, return_exceptions=True)
+        if self.failed.done():
+            self.failed.exception()  # seen: whoever stops knows why, or does not care any more
 
     async def _start(self, worker: WorkerProcess) -> None:
         with worker.words.open("ab") as words:

@@ -178,7 +178,8 @@ class _Demo:
         finally:
             self._producer.stop()
             await asyncio.gather(producing, return_exceptions=True)
-        self._view.show(picture)
+        watch.note("stopping: the workers finish what is in flight and commit it")
+        self._view.show(await watch.look())
         await crew.stop()
         self._kills = crew.kills
         picture = await watch.look()
@@ -205,7 +206,8 @@ class _Demo:
             self._remarks.append(self._options.input.damage)
         if self._producer.too_large:
             lines = ", ".join(str(number + 1) for number in self._producer.too_large[:5])
-            self._remarks.append(f"{len(self._producer.too_large)} lines are larger than the log takes (line {lines}).")
+            more = ", …" if len(self._producer.too_large) > 5 else ""
+            self._remarks.append(f"Left out, because larger than the log takes: line {lines}{more}.")
         ended = Ended(self._place, self._kills, is_finished, tuple(self._remarks))
         planted = stream.planted[: self._producer.sent] if stream.planted is not None else None
         print_summary(self._console, picture, planted, ended)

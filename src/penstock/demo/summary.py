@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from shutil import which
 from typing import TYPE_CHECKING
 
@@ -189,9 +190,9 @@ def _print_next(say: _Printer, ended: Ended) -> None:
     again = "the next day" if ended.is_finished else "goes on where this run stopped"
     say.title("Where to look next")
     penstock = _own_name()
-    there = "" if ended.place.path == DIRECTORY else f" --dir {ended.place.path}"
+    there = "" if ended.place.path == DIRECTORY else f" --dir {quote(str(ended.place.path))}"
     rows = (
-        (f"export PENSTOCK_LOG={ended.place.log}", ""),
+        (f"export PENSTOCK_LOG={quote(ended.place.log)}", ""),
         (f"{penstock} tail review-ai-results", "verdicts, reasons, quotes"),
         (f"{penstock} tail review-dlq", "what could not be read, and why"),
         (f"{penstock} status", "how far each group is"),
