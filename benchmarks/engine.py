@@ -36,6 +36,8 @@ from penstock.simulator.process import SimulatorProcess, spawn
 from penstock.task import Task
 from penstock.wiring import open_log, topic_specs
 
+LOG_URL = os.environ.get("BENCH_LOG", "")
+"""Empty: a fresh embedded log for each case."""
 ENVIRONMENT = {
     "PENSTOCK_LIMITS__DEFAULT__REQUESTS_PER_MINUTE": "10000000",
     "PENSTOCK_LIMITS__DEFAULT__INPUT_TOKENS_PER_MINUTE": "100000000000",
@@ -85,7 +87,7 @@ async def results(log: EventLog, task: Task[Any, Any]) -> list[dict[str, Any]]:
 
 
 async def prepare(directory: str, task: Task[Any, Any], count: int) -> tuple[EventLog, str]:
-    url = f"sqlite:{directory}/bench.db"
+    url = LOG_URL or f"sqlite:{directory}/bench.db"
     log = open_log(load_settings(assignments=[f"log={url}"]).settings)
     await log.create_topics(topic_specs(task))
     stream = events(count)
