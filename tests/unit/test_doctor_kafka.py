@@ -1,0 +1,179 @@
+"""The doctor on Apache Kafka: a wrong address, topics as they should not be, rights that are missing, a real transaction."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import (
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    ResourcePatternType,
+    ResourceType,
+)
+
+import kafka_broker
+from fakes import ScriptedTier, make_task
+from penstock.doctor.kafka import kafka
+from penstock.log.base import TopicSpec
+from penstock.log.kafka import KafkaLog
+from penstock.log.state import STATE_TOPIC
+from penstock.settings import KafkaAddress, load_settings
+from penstock.wiring import topic_specs
+
+pytestmark = pytest.mark.kafka
+
+AUTHORIZER = """\
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+allow.everyone.if.no.acl.found=true
+"""
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[str]:
+    """A broker of its own that asks for rights: whatever no rule denies is allowed."""
+    if os.environ.get(kafka_broker.ADDRESS_SETTING):
+        pytest.skip("the broker that was given is not ours to guard")
+    try:
+        jars = kafka_broker._fetched_jars()
+    except kafka_broker.BrokerMissing as missing:
+        pytest.fail(str(missing), pytrace=False)
+    directory = Path(tempfile.mkdtemp(prefix="penstock-guarded-"))
+    broker = kafka_broker.KafkaBroker(jars, directory)
+    with (directory / "server.properties").open("a") as properties:
+        properties.write(AUTHORIZER)
+    broker.start()
+    yield broker.bootstrap
+    broker.kill()
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def deny(bootstrap: str, kind: ResourceType, name: str, operation: AclOperation, *, is_prefix: bool = False) -> None:
+    """A rule against everybody."""
+    pattern = ResourcePatternType.PREFIXED if is_prefix else ResourcePatternType.LITERAL
+    rule = AclBinding(kind, name, pattern, "User:ANONYMOUS", "*", operation, AclPermissionType.DENY)
+    admin = AdminClient({"bootstrap.servers": bootstrap})  # lives until its answer is there
+    for future in admin.create_acls([rule]).values():
+        future.result(10)
+
+
+def a_task(**options):
+    """A task with names of its own: brokers are shared by tests."""
+    name = f"doctor-{uuid.uuid4().hex[:8]}"
+    given = {"reads": f"{name}-events", "writes": f"{name}-out", "dead_letters": f"{name}-dlq"} | options
+    return replace(make_task(ScriptedTier(), **given), name=name)
+
+
+async def made(bootstrap, task, **partitions):
+    log = KafkaLog(bootstrap)
+    specs = [
+        TopicSpec(s.name, partitions.get("reads", 3) if s.name == task.reads else 1, s.retention_ms, s.is_compacted)
+        for s in topic_specs(task)
+    ]
+    await log.create_topics(specs)
+    await log.close()
+
+
+async def seen(bootstrap, *tasks):
+    """Findings by check."""
+    settings = load_settings(assignments=[f"log=kafka:{bootstrap}"]).settings
+    found = await kafka(settings, KafkaAddress(bootstrap), tasks)
+    return {finding.check: finding for finding in found}
+
+
+async def test_a_cluster_that_has_everything_is_well():
+    """Broker, topics, group, a transaction that was written and aborted, the broker's clock."""
+    bootstrap = kafka_broker.session_broker().bootstrap
+    task = a_task()
+    await made(bootstrap, task)
+    found = await seen(bootstrap, task)
+    assert {finding.status for finding in found.values()} == {"ok"}, found
+    assert found.keys() >= {"log broker", "log transactions", "log clock", f"group {task.group}", f"topic {task.reads}"}
+    assert "begun, written and aborted" in found["log transactions"].seen
+    assert "of the broker's" in found["log clock"].seen
+
+
+async def test_what_the_doctor_writes_nobody_reads():
+    """Its transaction is aborted: readers of committed data see nothing in the state topic."""
+    bootstrap = kafka_broker.session_broker().bootstrap
+    task = a_task()
+    await made(bootstrap, task)
+    log = KafkaLog(bootstrap)
+    before = await log.bounds(STATE_TOPIC)
+    await seen(bootstrap, task)
+    after = await log.bounds(STATE_TOPIC)
+    await log.close()
+    assert after != before, "the transaction was real"
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": "nobody",
+            "isolation.level": "read_committed",
+            "enable.auto.commit": False,
+        }
+    )
+    consumer.assign([TopicPartition(p.topic, p.number, before[p].high) for p in before])
+    records = [message for message in consumer.consume(10, 2.0) if message.error() is None]
+    consumer.close()
+    assert not [
+        message for message in records if message.value() == b"penstock-doctor" or message.key() == b"penstock-doctor"
+    ]
+
+
+async def test_a_wrong_address_is_one_finding_that_names_it():
+    """Topics, groups and transactions say nothing more where nobody answers."""
+    found = await seen("127.0.0.1:1", a_task())
+    assert list(found) == ["log broker"]
+    assert found["log broker"].status == "fail"
+    assert "127.0.0.1:1" in found["log broker"].seen
+    assert "kafka:127.0.0.1:1" in found["log broker"].fix
+
+
+async def test_topics_that_are_missing_or_narrow_are_told_each():
+    """A topic of one partition works and does not share; a missing one does not work."""
+    bootstrap = kafka_broker.session_broker().bootstrap
+    narrow, nowhere = a_task(), a_task()
+    await made(bootstrap, narrow, reads=1)
+    found = await seen(bootstrap, narrow, nowhere)
+    assert found[f"topic {narrow.reads}"].status == "warn"
+    assert "has one partition" in found[f"topic {narrow.reads}"].seen
+    for name in (nowhere.reads, nowhere.writes, nowhere.dead_letters, nowhere.retry_topic):
+        assert found[f"topic {name}"].status == "fail"
+        assert f"penstock topics create {name}" in found[f"topic {name}"].fix
+
+
+async def test_rights_that_are_missing_are_told_with_the_rule_that_gives_them(guarded):
+    """Topics, group and transactional id: what a worker would be refused, and the command for who may grant it."""
+    task = a_task()
+    await made(guarded, task)
+    assert {finding.status for finding in (await seen(guarded, task)).values()} == {"ok"}
+    deny(guarded, ResourceType.TOPIC, task.writes, AclOperation.WRITE)
+    deny(guarded, ResourceType.TOPIC, task.dead_letters, AclOperation.DESCRIBE)
+    deny(guarded, ResourceType.GROUP, task.group, AclOperation.READ)
+    found = await seen(guarded, task)
+    written = found[f"topic {task.writes}"]
+    for name in (f"topic {task.writes}", f"topic {task.dead_letters}", f"group {task.group}"):
+        assert found[name].status == "fail", (name, found[name])
+    assert f"topic {task.writes}" in written.fix.replace("--topic", "topic")
+    assert "--operation Write" in written.fix
+    assert f"--group {task.group}" in found[f"group {task.group}"].fix
+    assert found[f"topic {task.reads}"].status == "ok"
+
+
+async def test_a_transactional_id_that_is_refused_is_told(guarded):
+    """Without it nothing could be committed: better to know before the first event."""
+    task = a_task()
+    await made(guarded, task)
+    deny(guarded, ResourceType.TRANSACTIONAL_ID, f"{task.group}/", AclOperation.WRITE, is_prefix=True)
+    found = (await seen(guarded, task))["log transactions"]
+    assert found.status == "fail"
+    assert "--transactional-id" in found.fix
