@@ -135,6 +135,7 @@ async def test_a_wrong_address_is_one_finding_that_names_it():
     assert list(found) == ["log broker"]
     assert found["log broker"].status == "fail"
     assert "127.0.0.1:1" in found["log broker"].seen
+    assert "Connection refused" in found["log broker"].seen
     assert "kafka:127.0.0.1:1" in found["log broker"].fix
 
 

@@ -56,6 +56,7 @@ class Admin:
         try:
             client.list_topics(timeout=self._connection.options.connect_timeout_seconds)
         except KafkaException as error:
+            client.poll(0)  # hands over what was said about the connections: refused, unknown host, wrong password
             cause = self._connection.last_error or self._connection.redacted(error.args[0].str())
             raise SettingsError(f"no Kafka broker answers at {self._connection.bootstrap_servers}: {cause}") from None
         self._client = client
