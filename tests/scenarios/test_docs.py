@@ -258,21 +258,6 @@ def test_named_metrics_exist(page: Path) -> None:
     assert not unknown
 
 
-def test_every_metric_stands_on_its_page() -> None:
-    """What is served is told, with its kind, its labels and the same words as on `/metrics`."""
-    page = (ROOT / "docs" / "reference" / "metrics.md").read_text()
-    missing = [
-        row
-        for metric in ALL
-        if (
-            row
-            := f"| `{metric.name}` | {metric.kind} | {', '.join(f'`{label}`' for label in metric.labels) or 'none'} | {metric.help} |"
-        )
-        not in page
-    ]
-    assert not missing
-
-
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "DESIGN.md", ROOT / "CHANGELOG.md"], ids=named)
 def test_links_lead_somewhere(page: Path) -> None:
     """Every link inside the repository has its file, and its heading where it names one."""
