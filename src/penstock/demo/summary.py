@@ -182,8 +182,7 @@ def _print_truth(say: _Printer, picture: Picture, ended: Ended) -> None:
         say.text(f"{counts}, {picture.paid_again:,} paid again: counted in the log and")
         say.text("in the API's accounts, from outside the workers")
     if ended.kills:
-        say.text(f"kill -9 struck {ended.kills} times; what was asked and not yet committed was asked again,")
-        say.text("nothing committed was paid for twice")
+        say.text(f"kill -9 struck {ended.kills} times; what was asked and not yet committed was asked again")
 
 
 def _print_next(say: _Printer, ended: Ended) -> None:
