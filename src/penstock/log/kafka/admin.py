@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from confluent_kafka import (
     ConsumerGroupTopicPartitions,
@@ -23,14 +23,17 @@ from confluent_kafka.admin import ConfigResource, NewTopic, OffsetSpec  # type: 
 from penstock.errors import LogUnavailable, SettingsError, TopicMissing
 from penstock.log.base import Bounds, GroupMember, TopicInfo, TopicSpec
 from penstock.log.kafka.connection import Connection, logger
-from penstock.log.kafka.faults import FORBIDDEN, MISSING, meaning, missing
+from penstock.log.kafka.faults import FORBIDDEN, MISSING, Moving, meaning, missing
 from penstock.record import Partition
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 SPEC: Any = OffsetSpec
+T = TypeVar("T")
 UNSTABLE_WAIT_SECONDS = 0.02
+MOVING_WAIT_SECONDS = 0.05
+NEW_TOPIC_SECONDS = 2.0
 
 
 class Committed(NamedTuple):
@@ -144,7 +147,7 @@ class Admin:
             return {}
         end = time.monotonic() + wait_seconds
         while True:
-            found = self._committed_now(group, partitions)
+            found = self._settled(lambda: self._committed_now(group, partitions))
             if found is not None:
                 return found
             if time.monotonic() > end:
@@ -181,11 +184,29 @@ class Admin:
         request = {TopicPartition(p.topic, p.number): spec for p in partitions}
         if not request:
             return {}
-        answers = self._asked("list_offsets", request, isolation_level=level)
-        return {
-            Partition(tp.topic, tp.partition): self._result(future, f"offsets of {tp.topic}/{tp.partition}").offset
-            for tp, future in answers.items()
-        }
+
+        def asked() -> dict[Partition, int]:
+            answers = self._asked("list_offsets", request, isolation_level=level)
+            return {
+                Partition(tp.topic, tp.partition): self._result(future, f"offsets of {tp.topic}/{tp.partition}").offset
+                for tp, future in answers.items()
+            }
+
+        return self._settled(asked, is_known={tp.topic for tp in request} <= self._known_topics)
+
+    def _settled(self, ask: Callable[[], T], *, is_known: bool = False) -> T:
+        """The answer once leaders and coordinators are where the metadata says; a new topic takes a moment everywhere."""
+        start = time.monotonic()
+        while True:
+            try:
+                return ask()
+            except Moving:
+                if time.monotonic() - start > self._connection.options.request_timeout_seconds:
+                    raise
+            except TopicMissing:
+                if not is_known or time.monotonic() - start > NEW_TOPIC_SECONDS:
+                    raise
+            time.sleep(MOVING_WAIT_SECONDS)
 
     def _committed_now(self, group: str, partitions: Sequence[Partition]) -> dict[Partition, Committed] | None:
         asked = ConsumerGroupTopicPartitions(group, [TopicPartition(p.topic, p.number) for p in partitions])

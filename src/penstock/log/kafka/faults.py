@@ -38,7 +38,24 @@ FORBIDDEN = frozenset(
         KafkaError._AUTHENTICATION,  # noqa: SLF001
     }
 )
+MOVING = frozenset(
+    {
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.OFFSET_NOT_AVAILABLE,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    }
+)
+"""A partition or a coordinator is on its way to a broker: a moment later the same question is answered."""
 UNSUPPORTED = frozenset({KafkaError.UNSUPPORTED_VERSION, KafkaError._UNSUPPORTED_FEATURE})  # noqa: SLF001
+
+
+class Moving(LogUnavailable):
+    """Ask the same again in a moment."""
 
 
 def missing(topics: Iterable[str]) -> TopicMissing:
@@ -64,5 +81,7 @@ def meaning(error: KafkaError, doing: str, connection: Connection) -> PenstockEr
         )
     if code in UNSUPPORTED:
         return SettingsError(f"{doing}: the broker at {connection.bootstrap_servers} is too old for this ({text})")
+    if code in MOVING:
+        return Moving(f"{doing}: {text}")
     cause = f" (last: {connection.last_error})" if connection.last_error else ""
     return LogUnavailable(f"{doing}: {text}{cause}")
