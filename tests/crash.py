@@ -275,7 +275,8 @@ async def crash_run(
         for worker in made.workers:
             worker.signal(signal.SIGTERM)
         codes = [await worker.stopped() for worker in made.workers]
-        assert codes == [0] * len(codes), f"workers ended with {codes}; their words are in {directory}"
+        # One that was just started again may be asked to stop before it is up: then the signal itself ends it.
+        assert set(codes) <= {0, -signal.SIGTERM}, f"workers ended with {codes}; their words are in {directory}"
         findings = await made.look()
         if check is not None:
             await check(made)
