@@ -15,6 +15,7 @@ from confluent_kafka import Consumer, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
 from penstock.errors import SettingsError
+from penstock.log.kafka import client_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -162,7 +163,7 @@ class Connection:
     def _made(self, kind: Callable[..., T], defaults: Mapping[str, Any], settings: Mapping[str, Any]) -> T:
         given = {**DEFAULTS, **defaults, "error_cb": self._note_error, **self._properties, **settings}
         try:
-            return kind({**given, "bootstrap.servers": self.bootstrap_servers}, logger=logger)
+            return kind({**given, "bootstrap.servers": self.bootstrap_servers}, logger=client_lines.logger)
         except KafkaException as error:
             raise SettingsError(f"Kafka property refused: {self.redacted(error.args[0].str())}") from None
         except (TypeError, ValueError) as error:
