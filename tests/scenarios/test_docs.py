@@ -37,7 +37,7 @@ NOT_RUN = {
     r".*--live\b": "needs a key and costs money",
     r".*\bkafka:": "needs a cluster; tests/contract runs the log against a real one",
 }
-OPTIONAL = {"jq"}
+OPTIONAL = {"curl", "jq"}
 """Programs that a reader may lack: where this machine does, their commands are passed over."""
 LANGUAGES = {"console", "python", "toml", "json", "text", "mermaid", "sql"}
 PLACEHOLDERS = re.compile(r"[…<]")

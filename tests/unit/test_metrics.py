@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shutil
 import subprocess
 import sys
 from bisect import bisect_left
@@ -31,6 +32,7 @@ from penstock.telemetry.reference import metrics_page
 from penstock.telemetry.sample import Sample
 
 ROOT = Path(__file__).parents[2]
+ALERTS = ROOT / "examples" / "alerts.yaml"
 LABELS = {"task", "tier", "model", "reason", "kind", "cause", "class", "confidence", "change", "operation", "version"}
 ENDS = ("", "_bucket", "_count", "_sum")
 NOT_BASE = re.compile(
@@ -122,10 +124,26 @@ def test_names_in_code_and_documentation_are_declared():
     declared = {metric.name + end for metric in ALL for end in ENDS}
     kinds = r"(?:total|seconds|records|in_flight|waiting|held|usd|info|ready|items|owned|paused)"
     name = re.compile(rf"\bpenstock_[a-z_]*{kinds}(?:_bucket|_count|_sum)?\b")
-    files = [*(ROOT / "src").rglob("*.py"), *(ROOT / "docs").rglob("*.md")]
+    files = [*(ROOT / "src").rglob("*.py"), *(ROOT / "docs").rglob("*.md"), ALERTS]
+    assert len(name.findall(ALERTS.read_text())) > 10
     used = {(found, file.name) for file in files for found in name.findall(file.read_text())}
     assert {found for found, _ in used} >= {metric.name for metric in ALL}
     assert not [place for place in used if place[0] not in declared]
+
+
+@pytest.mark.parametrize("rule", ["check rules", "check metrics"])
+def test_the_tool_of_prometheus_agrees(rule):
+    """promtool, where this machine has it, accepts the alerts and the page; the tests above hold without it."""
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not on this machine (Debian: apt-get install prometheus)")
+    counts = Counts()
+    counts.results = 3
+    sources = [lambda: [Sample(RESULTS, ("t",), counts.results), Sample(EVENT_AGE, ("t",), counts.event_age_seconds)]]
+    page, _ = Exposition(sources).page()
+    command = [promtool, *rule.split(), *([str(ALERTS)] if rule == "check rules" else [])]
+    done = subprocess.run(command, input=page, capture_output=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_page_of_the_documentation_is_made_of_the_declarations():

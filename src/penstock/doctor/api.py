@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.claude.errors import Trouble, describe
 from penstock.claude.models import Models
 from penstock.doctor.finding import Finding, apart
+from penstock.errors import SettingsError
 
 if TYPE_CHECKING:
     from penstock.claude.client import Catalogue
@@ -37,7 +38,10 @@ async def api(settings: Settings, tasks: Sequence[Task[Any, Any]]) -> list[Findi
 
     await apart(import_module, "anthropic")  # meanwhile the other checks go on
     options = replace(settings.claude, timeout_seconds=ANSWER_SECONDS, connect_timeout_seconds=ANSWER_SECONDS / 2)
-    client = ClaudeClient(options)
+    try:
+        client = ClaudeClient(options)
+    except SettingsError as error:
+        return [Finding("api key", "fail", str(error), "No event can be answered.", _KEY_FIX)]
     began = time.time()
     try:
         found = await client.models()
