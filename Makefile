@@ -22,7 +22,7 @@ fix: setup  ## let the formatter and the linter mend what they can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: setup  ## the figures of docs/benchmarks.md, as a table and as JSON under benchmarks/out
+bench: setup  ## the figures of docs/reference/benchmarks.md, as tables and as JSON under benchmarks/out
 	$(BIN)/python -m benchmarks $(ARGS)
 
 soak: setup  ## the long crash proof

@@ -11,6 +11,7 @@ import json
 import multiprocessing
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal
 
 import orjson
@@ -209,7 +210,7 @@ def main() -> None:
     arguments.add_argument("--items", type=int, default=50)
     arguments.add_argument("--calls", type=int, default=1_000)
     arguments.add_argument("--at-once", type=int, default=64)
-    arguments.add_argument("--json", action="store_true")
+    arguments.add_argument("--out", type=Path, help="keep the JSON in this file too")
     given = arguments.parse_args()
     items, model = make_items(given.items), Models.load().resolve("haiku")
     prompt, text = Prompt(TASK, model), items[0].input.text
@@ -232,12 +233,13 @@ def main() -> None:
         "tier + SDK over HTTP, an item": whole / given.items,
         "tier beside the SDK, an item": (whole - bare) / given.items,
     }
-    if given.json:
-        print(json.dumps({name: round(value, 2) for name, value in figures.items()}))
-        return
     print(f"{given.items} items a call, {given.calls} calls, {given.at_once} at once; CPU microseconds")
     for name, value in figures.items():
         print(f"{value:10.2f}  {name}")
+    if given.out:
+        given.out.write_text(
+            json.dumps({name: round(value, 2) for name, value in figures.items()}, indent=2), encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from penstock.codecs.registry import RegistryCodec
 from penstock.deadletters.letter import Letter, read_letter
 from penstock.engine.batcher import BatchLimits
 from penstock.engine.pipeline import Pipeline, PipelineOptions
-from penstock.errors import UserError
+from penstock.errors import TierStopped, UserError
 from penstock.log.base import EventLog
 from penstock.log.sqlite import SqliteLog, SqliteOptions
 from penstock.outcome import Answer, Confidence, Outcome, Responder
@@ -123,11 +123,14 @@ class AnswerTier:
         """Nothing to give back."""
 
     def _answer_one(self, task: Task[Any, Any], item: Item) -> Outcome:
-        given = self._answers(item.input)
         confidence: Confidence = "sure"
-        if isinstance(given, tuple):
-            given, confidence = given
-        output = given if isinstance(given, BaseModel) else task.output.model_validate(given)
+        try:
+            given = self._answers(item.input)
+            if isinstance(given, tuple):
+                given, confidence = given
+            output = given if isinstance(given, BaseModel) else task.output.model_validate(given)
+        except Exception as error:
+            raise TierStopped(f"answers= for event {item.event_id!r}: {error}") from error
         return Answer(output, confidence, Responder(self.name))
 
 

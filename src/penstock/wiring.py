@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.claude.models import Models
 from penstock.claude.tier import ClaudeTier
 from penstock.codecs.registry import RegistryCodec
-from penstock.engine.cascade import Skipped
+from penstock.engine.cascade import ANOTHER_MAY_ANSWER, Skipped
 from penstock.engine.pipeline import Pipeline, PipelineOptions
 from penstock.engine.reader import Reader
 from penstock.errors import TopicMissing
@@ -25,7 +25,7 @@ from penstock.ops.server import OpsOptions
 from penstock.outcome import Answer, Failure, Outcome
 from penstock.record import Partition, Record
 from penstock.settings import KafkaAddress, Settings
-from penstock.task import Task
+from penstock.task import Step, Task
 from penstock.tier import Item, Tier
 from penstock.worker import Worker
 
@@ -219,6 +219,13 @@ class _Recorder:
         await self._client.close()
 
 
+def _goes_on(step: Step, outcome: Outcome) -> bool:
+    """Whether the engine would ask the next step."""
+    if isinstance(outcome, Answer):
+        return not step.accepts(outcome.output, outcome.confidence)
+    return isinstance(outcome, Failure) and outcome.reason in ANOTHER_MAY_ANSWER
+
+
 async def ask_once(settings: Settings, task: Task[Any, Any], value: bytes) -> Trial:
     """Put one event through a task's route, outside any log: one attempt a step."""
     from penstock.claude.client import ClaudeClient  # noqa: PLC0415 - the SDK takes seconds
@@ -243,7 +250,7 @@ async def ask_once(settings: Settings, task: Task[Any, Any], value: bytes) -> Tr
             request, reply = (recorder.request, recorder.reply) if recorder is not None else ({}, "")
             trial.asked.append(Asked(step.name, request, reply, outcome, time.monotonic() - started))
             trial.outcome = outcome
-            if not isinstance(outcome, Answer) or step.accepts(outcome.output, outcome.confidence):
+            if not _goes_on(step, outcome):
                 break
     finally:
         await claude.close()

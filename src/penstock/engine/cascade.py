@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 
 LOOK_SECONDS = 0.02
+ANOTHER_MAY_ANSWER = frozenset({"refused", "invalid_output"})
+"""Failures of one tier that the next step of the route may still answer."""
 
 
 class HandOver(NamedTuple):
@@ -206,7 +208,7 @@ class Cascade:
 
     def _escalate_or_bury(self, stage: Stage, item: Item, failure: Failure) -> EndingOutcome | None:
         # Another model may well answer what this one declines; an event that is too large stays too large.
-        if failure.reason in ("refused", "invalid_output") and stage.index + 1 < len(self.stages):
+        if failure.reason in ANOTHER_MAY_ANSWER and stage.index + 1 < len(self.stages):
             self._escalate(stage, item)
             return None
         return item.standing or failure

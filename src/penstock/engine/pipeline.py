@@ -25,6 +25,7 @@ from penstock.engine.intake import Intake, IntakeLimits
 from penstock.engine.readings import Reading, StageReading
 from penstock.engine.retry import RetryOptions
 from penstock.engine.tally import tally
+from penstock.engine.waits import Waits
 from penstock.errors import LogUnavailable, TierStopped, UserError
 from penstock.outcome import Again, Outcome
 from penstock.telemetry.counts import Counts
@@ -72,6 +73,7 @@ class Pipeline:
         self._intake = Intake(task, self._checkpoint, self._options.intake)
         self._fetches = Fetches(task)
         self._cascade = Cascade(task, tiers, self._options.batch, self._options.retry)
+        self._waits = Waits(task.name)
         self._committer = Committer(task, self._checkpoint, self.counts)
         self._tiers = tiers
         self._calls: set[asyncio.Task[None]] = set()
@@ -163,6 +165,7 @@ class Pipeline:
                 self._start_call(*ready)
                 # The call takes its permit in its first step: capacity is asked again only after that.
                 await asyncio.sleep(0)
+            self._waits.look(self._cascade.stages, time.monotonic())
             wake_at = self._cascade.wake_at()
             timeout = None if wake_at is None else max(0.001, wake_at - time.monotonic())
             if timeout is None:
