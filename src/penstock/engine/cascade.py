@@ -114,6 +114,9 @@ class Cascade:
         else:
             self.stages[item.step].batcher.add(item, self._clock())
 
+    def __len__(self) -> int:
+        return sum(len(stage.batcher) for stage in self.stages)
+
     def waiting(self) -> Iterator[Item]:
         """All items that wait for a call."""
         for stage in self.stages:

@@ -27,10 +27,13 @@ if TYPE_CHECKING:
 class IntakeLimits:
     """How much may be in flight in one worker for one task; Kafka is the buffer for the rest (law 10)."""
 
-    max_items: int = 15_000
+    max_items: int = 30_000
+    """Asked, waiting, or answered and held back by the order of its key."""
+    max_waiting: int = 4_000
+    """Of them, how many may wait for a call: enough for the next batches."""
     max_bytes: int = 64 * 1024 * 1024
     max_poll_records: int = 2_000
-    max_per_key: int = 1_000
+    max_per_key: int = 10_000
     """With `order="key"`: offsets of one key in flight before its partition is paused."""
 
 
@@ -47,9 +50,9 @@ class Intake:
         self._mean_bytes = 500.0
         self._paused: dict[Partition, str] = {}
 
-    def room(self) -> int:
-        """How many records may be read now."""
-        items = self._limits.max_items - self._checkpoint.in_flight()
+    def room(self, waiting: int) -> int:
+        """How many records may be read now, while so many items wait for a call."""
+        items = min(self._limits.max_items - self._checkpoint.in_flight(), self._limits.max_waiting - waiting)
         by_bytes = (self._limits.max_bytes - self._bytes) / self._mean_bytes
         # One record is always let in, however large: nothing is too big to move.
         least = 1 if self._checkpoint.in_flight() == 0 else 0
@@ -77,8 +80,9 @@ class Intake:
         return items, endings
 
     def release(self, item: Item) -> None:
-        """The item is no longer in memory."""
+        """The item is asked no more: what was only needed for that is let go, it may yet wait for its key's turn."""
         self._bytes -= item.record.size
+        item.input, item.text = None, ""
 
     def hold_back(self, consumer: Consumer) -> None:
         """Pause partitions whose map or whose keys have no room, resume those that have it again."""

@@ -142,7 +142,7 @@ class Pipeline:
     async def _intake_loop(self, consumer: Consumer) -> None:
         while True:
             self._pulses["intake"].expect(LOG_PATIENCE_SECONDS)
-            room = 0 if self._cascade.is_draining or self._fetches.is_holding else self._intake.room()
+            room = 0 if self._cascade.is_draining or self._fetches.is_holding else self._intake.room(len(self._cascade))
             try:
                 records = await consumer.poll(room, 0.5 if room else 0.05)
             except LogUnavailable as weather:
@@ -200,6 +200,7 @@ class Pipeline:
 
     def _start_call(self, stage: Stage, items: list[Item]) -> None:
         stage.calls += 1
+        self._wake_intake.set()
         self.counts.began(stage.step.name, len(items))
         now_ms = time.time_ns() // 1_000_000
         for item in items:
