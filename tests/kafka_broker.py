@@ -198,7 +198,6 @@ group.consumer.heartbeat.interval.ms=500
 broker.heartbeat.interval.ms=500
 broker.session.timeout.ms=2000
 transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
-log.retention.check.interval.ms=1000
 log.segment.delete.delay.ms=1000
 log.cleaner.backoff.ms=500
 """
