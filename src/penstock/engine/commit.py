@@ -11,11 +11,11 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from penstock.engine.cascade import Ending, HandOver, Skipped
+from penstock.engine.cascade import Ending, EndingOutcome, HandOver, Skipped
 from penstock.engine.publish import Publisher
 from penstock.errors import LogUnavailable, PartitionsLost
 from penstock.log.base import PartProgress, Progress
-from penstock.outcome import Failure
+from penstock.outcome import Answer, Failure
 from penstock.telemetry.pulse import Pulse, Trouble
 
 if TYPE_CHECKING:
@@ -182,26 +182,39 @@ class Committer:
         counts = self._counts
         counts.commits += 1
         counts.committed_at = time.time()
+        results = nanousd = 0
         ended: list[int] = []
         for part in self._parts:
             for item, outcome in part.endings:
-                counts.nanousd += sum(charge.nanousd for charge in item.charges)
-                if isinstance(outcome, Failure):
-                    counts.dead_letters += 1
-                    counts.failures[outcome.reason] += 1
-                elif isinstance(outcome, HandOver):
-                    counts.hand_overs += 1
-                    counts.hand_over_reasons[outcome.reason] += 1
-                    continue
-                elif isinstance(outcome, Skipped):
-                    counts.skipped += 1
-                    continue
-                else:
-                    counts.results += 1
-                ended.append(item.record.timestamp_ms)
+                for charge in item.charges:
+                    nanousd += charge.nanousd
+                if type(outcome) is Answer:  # nearly all of them
+                    results += 1
+                    ended.append(item.record.timestamp_ms)
+                elif self._count_other(outcome):
+                    ended.append(item.record.timestamp_ms)
+        counts.results += results
+        counts.nanousd += nanousd
         now_ms = counts.committed_at * 1000
         # A producer's clock may be ahead of ours: no event is younger than its result.
-        counts.event_age_seconds.observe_all([max(0.0, (now_ms - ms) / 1000) for ms in ended])
+        counts.event_age_seconds.observe_all([(now_ms - ms) / 1000 if ms < now_ms else 0.0 for ms in ended])
         self._parts = []
         # More may have come while this act was under way.
         del self._waste[:waste]
+
+    def _count_other(self, outcome: EndingOutcome) -> bool:
+        """Whether it ends its event: a hand-over goes on, a skip never began."""
+        counts = self._counts
+        if isinstance(outcome, HandOver):
+            counts.hand_overs += 1
+            counts.hand_over_reasons[outcome.reason] += 1
+            return False
+        if isinstance(outcome, Skipped):
+            counts.skipped += 1
+            return False
+        if isinstance(outcome, Failure):
+            counts.dead_letters += 1
+            counts.failures[outcome.reason] += 1
+        else:
+            counts.results += 1
+        return True

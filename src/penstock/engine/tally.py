@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from penstock.outcome import Again, Answer, Charge, Failure, Outcome
+from penstock.outcome import CONFIDENCES, Again, Answer, Charge, Failure, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,23 +19,25 @@ def tally(counts: Counts, tier: str, outcomes: Sequence[Outcome], seconds: float
     """A call ended."""
     found = counts.tiers[tier]
     found.call_seconds.observe(seconds)
-    found.outcomes.update(map(_kind, outcomes))
+    # By columns, not item by item: this runs for every event.
+    confidences = [outcome.confidence for outcome in outcomes if type(outcome) is Answer]
+    for confidence in CONFIDENCES:
+        count = confidences.count(confidence)
+        if count:
+            found.outcomes["answer", confidence] += count
+    if len(confidences) < len(outcomes):
+        found.outcomes.update(_kind(outcome) for outcome in outcomes if type(outcome) is not Answer)
     charges = [outcome.charge for outcome in outcomes if outcome.charge is not None]
     if charges:
         _bill(counts, charges)
 
 
 def _kind(outcome: Outcome) -> tuple[str, str]:
-    if isinstance(outcome, Answer):
-        return _ANSWERED[outcome.confidence]
     if isinstance(outcome, Failure):
         return "failure", outcome.reason
     if isinstance(outcome, Again):
         return "again", outcome.reason
     return "deferred", ""
-
-
-_ANSWERED = {confidence: ("answer", confidence) for confidence in ("sure", "likely", "unsure")}
 
 
 def _bill(counts: Counts, charges: Sequence[Charge]) -> None:
