@@ -122,3 +122,12 @@ def test_client_lines_are_sparse():
     again = said("FAIL [penstock#producer-1] [thrd:b/1]: refused (after 2ms in state CONNECT)")
     assert sparse.filter(again)
     assert again.getMessage().endswith("(50 like it before)")
+
+
+def test_what_the_client_repeats_itself_is_no_warning():
+    """A coordinator that is still loading is nobody's business but librdkafka's."""
+    line = logging.LogRecord(
+        "client", logging.WARNING, "f", 1, "GETPID: Coordinator load in progress: retrying", (), None
+    )
+    assert Sparse().filter(line)
+    assert line.levelno == logging.DEBUG

@@ -18,7 +18,10 @@ MAX_KINDS = 1_000
 
 
 class Sparse(logging.Filter):
-    """Lets a line pass when it was not said lately; how often it was held back is told with the next that passes."""
+    """Lets a line pass when it was not said lately; how often it was held back is told with the next that passes.
+
+    What librdkafka repeats by itself anyway is for debugging.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
@@ -26,6 +29,8 @@ class Sparse(logging.Filter):
         self._said: dict[str, tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
+        if record.getMessage().endswith("retrying"):  # weather that librdkafka deals with itself
+            record.levelno, record.levelname = logging.DEBUG, "DEBUG"
         kind = VARYING.sub("", record.getMessage())
         now = self._clock()
         said_at, held_back = self._said.get(kind, (-REPEAT_SECONDS, 0))
