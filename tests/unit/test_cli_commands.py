@@ -20,7 +20,20 @@ from penstock.errors import LogUnavailable, SettingsError
 from penstock.settings import Settings, load_settings
 
 DOCS = Path(__file__).parents[2] / "docs" / "reference"
-COMMANDS = ("demo", "doctor", "init", "try", "run", "produce", "topics", "simulate", "status", "tail", "config", "version")
+COMMANDS = (
+    "demo",
+    "doctor",
+    "init",
+    "try",
+    "run",
+    "produce",
+    "topics",
+    "simulate",
+    "status",
+    "tail",
+    "config",
+    "version",
+)
 
 
 @pytest.fixture
