@@ -207,6 +207,7 @@ async def stage(
         own = spawn(simulator or SimulatorOptions(latency_ms=300, per_item_ms=8, jitter=0.15))
         keys = {"PENSTOCK_CLAUDE__BASE_URL": own.url, "PENSTOCK_CLAUDE__API_KEY": "offline"}
         name = f"{reference.partition(':')[2]}-{number}"
+        keys["PENSTOCK_SLOT"] = name
         workers.append(WorkerProcess(name, reference, own, settings | keys, log_file=directory / f"{name}.log"))
     made: Stage
 

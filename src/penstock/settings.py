@@ -99,6 +99,10 @@ class Settings(BaseSettings):
         default_factory=RegistryOptions, description="The schema registry of tasks with decode=from_registry()."
     )
     policy: Path | None = Field(None, description="A policy file for tasks that can be made under one.")
+    slot: str = Field(
+        "",
+        description="A stable name of this worker, its own (host name or index): after a crash its successor frees what it held at once.",
+    )
     drain_seconds: float = Field(25.0, gt=0, description="How long a stopping worker finishes what is in flight.")
     commit_interval_seconds: float = Field(
         0.1, ge=0, description="Results are committed as soon as they are there, not more often than this."

@@ -176,7 +176,9 @@ def build_worker(
         await prepare_topics(settings, tasks, log)
 
     told = Ops(ops, pipelines, log, [lambda: spend_samples(claude.gate.spend, settings.spend)]) if ops else None
-    return Worker(pipelines, log, slot=slot, prepare=prepare, close=lambda: _close(claude, tasks), ops=told)
+    return Worker(
+        pipelines, log, slot=slot or settings.slot, prepare=prepare, close=lambda: _close(claude, tasks), ops=told
+    )
 
 
 @dataclass(frozen=True, slots=True)
