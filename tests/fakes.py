@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Literal
 
 from pydantic import BaseModel
 
 from penstock import Again, Answer, Capacity, Charge, Item, NewRecord, Outcome, Responder, Route, Step, Task
+from penstock.engine.pipeline import Pipeline
 
 
 class Note(BaseModel):
@@ -99,3 +101,37 @@ def note(number: int, *, key: str | None = None, topic: str = "notes", **more: A
     """An event."""
     value = {"id": f"n{number}", "text": f"note {number}"} | more
     return NewRecord(topic, (key or f"k{number}").encode(), json.dumps(value).encode())
+
+
+class GatedTier(ScriptedTier):
+    """Holds calls until `gate` is set: all of them, or those that carry one event."""
+
+    def __init__(self, event_id: str = "") -> None:
+        super().__init__()
+        self.gate = asyncio.Event()
+        self._event_id = event_id
+
+    async def answer(self, task: Task[Any, Any], items: Sequence[Item]) -> list[Outcome]:
+        """One attempt, when the gate lets it."""
+        if not self._event_id or any(item.event_id == self._event_id for item in items):
+            await self.gate.wait()
+        return await super().answer(task, items)
+
+
+async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 15.0) -> None:
+    """Wait for an awaitable condition; the time is a bound against hanging, not a measure."""
+    async with asyncio.timeout(seconds):
+        while not await condition():  # noqa: ASYNC110 - the condition lives in another thread's log
+            await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def running(pipeline: Pipeline) -> AsyncIterator[asyncio.Task[None]]:
+    """A pipeline at work; stopped in order at the end."""
+    stop = asyncio.Event()
+    work = asyncio.create_task(pipeline.run(stop))
+    try:
+        yield work
+    finally:
+        stop.set()
+        await work

@@ -10,13 +10,12 @@ import struct
 import subprocess
 import sys
 import textwrap
-from contextlib import asynccontextmanager
 
 import pytest
 from confluent_kafka.schema_registry import SchemaRegistryClient
 
 import registry_events as events
-from fakes import Label, ScriptedTier
+from fakes import Label, ScriptedTier, running, until
 from penstock import NewRecord, Route, Step, Task
 from penstock.codecs import from_registry
 from penstock.codecs.registry import RegistryOptions
@@ -82,24 +81,6 @@ async def everything(log, topic):
 
 async def result_ids(log) -> list[str]:
     return sorted(json.loads(record.value)["event_id"] for record in await everything(log, "judge-results"))
-
-
-async def until(condition):
-    """Wait for an awaitable condition; the time is a bound against hanging, not a measure."""
-    async with asyncio.timeout(15):
-        while not await condition():  # noqa: ASYNC110 - the condition lives in another thread's log
-            await asyncio.sleep(0.02)
-
-
-@asynccontextmanager
-async def running(pipeline):
-    stop = asyncio.Event()
-    work = asyncio.create_task(pipeline.run(stop))
-    try:
-        yield work
-    finally:
-        stop.set()
-        await work
 
 
 def test_a_topic_with_every_format_ends_in_results():

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from contextlib import asynccontextmanager
 
 import pytest
 
-from fakes import ScriptedTier, make_task, note
+from fakes import GatedTier, ScriptedTier, make_task, note, running, until
 from penstock import Again, Failure, Partition, Step, TaskError
 from penstock.deadletters.letter import read_letter
 from penstock.engine.batcher import BatchLimits
@@ -58,24 +57,6 @@ async def letters(log):
     return [read_letter(record) for record in await everything(log, "labeler-dlq")]
 
 
-async def until(condition, seconds=10.0):
-    """Wait for an awaitable condition; the time is a bound against hanging, not a measure."""
-    async with asyncio.timeout(seconds):
-        while not await condition():  # noqa: ASYNC110 - the condition lives in another process's log
-            await asyncio.sleep(0.02)
-
-
-@asynccontextmanager
-async def running(pipeline):
-    stop = asyncio.Event()
-    run = asyncio.create_task(pipeline.run(stop))
-    try:
-        yield pipeline
-    finally:
-        stop.set()
-        await run
-
-
 async def run_until_ended(log, task, events, options=QUICK):
     """Run a task until every event has a result or a dead letter; the pipeline, stopped."""
     pipeline = Pipeline(task, [step.tier for step in task.route.steps], log, options)
@@ -105,15 +86,7 @@ async def test_every_event_ends_in_one_result_and_costs_add_up(log):
 
 async def test_a_result_does_not_wait_for_a_slower_neighbour(log):
     """Law 3: with one call hanging, all later events of its partition are visible; after a restart only it is asked."""
-    release = asyncio.Event()
-
-    class Hanging(ScriptedTier):
-        async def answer(self, task, items):
-            if any(item.event_id == "n0" for item in items):
-                await release.wait()
-            return await super().answer(task, items)
-
-    tier = Hanging()
+    tier = GatedTier("n0")
     task = make_task(tier, max_batch_items=1)
     pipeline = Pipeline(task, [tier], log, QUICK)
     await log.append([note(n, key="same") for n in range(40)])
@@ -304,14 +277,7 @@ async def test_a_second_worker_takes_its_share_and_nothing_is_doubled(log):
 
 async def test_an_answer_for_a_lost_partition_is_waste_not_a_result(log):
     """A late answer is dropped, and its cost is remembered in the state topic."""
-    gate = asyncio.Event()
-
-    class Slow(ScriptedTier):
-        async def answer(self, task, items):
-            await gate.wait()
-            return await super().answer(task, items)
-
-    tier = Slow()
+    tier = GatedTier()
     pipeline = Pipeline(make_task(tier), [tier], log, QUICK)
     await log.append([note(n) for n in range(5)])
 
@@ -321,7 +287,7 @@ async def test_an_answer_for_a_lost_partition_is_waste_not_a_result(log):
     async with running(pipeline):
         await until(asked)
         await pipeline.lost([Partition("notes", n) for n in range(3)])
-        gate.set()
+        tier.gate.set()
 
         async def waste_written():
             return bool(await everything(log, STATE_TOPIC))

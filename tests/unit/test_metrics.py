@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from fakes import ScriptedTier, make_task, note
+from fakes import GatedTier, ScriptedTier, make_task, note
 from penstock import Again, Failure, Partition, Step
 from penstock.engine.batcher import BatchLimits
 from penstock.engine.pipeline import Pipeline, PipelineOptions
@@ -260,14 +260,7 @@ async def test_waiting_is_counted_by_its_cause(log):
 
 async def test_waste_is_part_of_the_spend(log):
     """Law 9 in metrics: what was billed is committed or wasted."""
-    release = asyncio.Event()
-
-    class Late(ScriptedTier):
-        async def answer(self, task, items):
-            await release.wait()
-            return await super().answer(task, items)
-
-    tier = Late()
+    tier = GatedTier()
     pipeline = Pipeline(make_task(tier), [tier], log, QUICK)
     await log.append([note(n) for n in range(4)])
     stop = asyncio.Event()
@@ -275,7 +268,7 @@ async def test_waste_is_part_of_the_spend(log):
     async with asyncio.timeout(10):
         await until(lambda: pipeline.counts.calls)
         await pipeline.lost([Partition("notes", n) for n in range(3)])
-        release.set()
+        tier.gate.set()
         await until(lambda: pipeline.counts.late)
         stop.set()
         await run

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import aiohttp
 import pytest
 
-from fakes import ScriptedTier, make_task, note
+from fakes import GatedTier, ScriptedTier, make_task, note
 from penstock import Partition
 from penstock.engine.batcher import BatchLimits
 from penstock.engine.pipeline import Pipeline, PipelineOptions
@@ -349,15 +349,7 @@ async def test_a_worker_opens_the_port_for_its_life(log):
 
 async def test_lag_counts_what_is_not_resolved_and_its_age(log):
     """The oldest event that waits decides the age, however many after it are done; nothing waiting is 0."""
-    release = asyncio.Event()
-
-    class Hanging(ScriptedTier):
-        async def answer(self, task, items):
-            if any(item.event_id == "n0" for item in items):
-                await release.wait()
-            return await super().answer(task, items)
-
-    tier = Hanging()
+    tier = GatedTier("n0")
     async with working(log, tier, task=make_task(tier, max_batch_items=1)) as (ops, pipeline, _):
         await until(is_ready(ops))
         old = note(0)._replace(timestamp_ms=1_000_000, partition=0)
@@ -372,7 +364,7 @@ async def test_lag_counts_what_is_not_resolved_and_its_age(log):
         assert 'penstock_lag_records{task="labeler"} 1.0' in page
         seconds = next(line for line in page.splitlines() if line.startswith('penstock_lag_seconds{task="labeler"}'))
         assert float(seconds.split()[-1]) > 1e9
-        release.set()
+        tier.gate.set()
 
         async def all_done():
             await ops.look()
