@@ -34,6 +34,25 @@ async def test_stopped_workers_pay_nothing_twice(tmp_path):
         assert (found.unaccounted_items, found.unconfirmed_nanousd, found.waste_nanousd) == (0, 0, 0)
 
 
+async def test_workers_may_come_and_go(tmp_path):
+    """Workers removed and added while events keep coming: neighbours take over, nothing is paid twice or lost."""
+    async with stage(tmp_path, workers_per_task=2) as made:
+        producing = asyncio.create_task(made.produce(3_000, 250, seed=4))
+        for leaving in ((1, 3), (0, 2)):
+            await asyncio.sleep(1.5)
+            for number in leaving:
+                made.workers[number].signal(signal.SIGTERM)
+            assert [await made.workers[number].stopped() for number in leaving] == [0, 0]
+            await asyncio.sleep(2.0)
+            for number in leaving:
+                made.workers[number].start()
+            await made.until_owned(4)
+        await producing
+        found = await made.until_ended(120)
+        assert_laws(made, found, 3_000)
+        assert (found.unaccounted_items, found.unconfirmed_nanousd) == (0, 0)
+
+
 @pytest.mark.soak
 async def test_the_whole_crash_proof(tmp_path):
     """At least 20 kills over at least 50,000 events that keep coming, most of them with calls in flight."""
