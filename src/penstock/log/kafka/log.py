@@ -156,7 +156,10 @@ class KafkaLog:
             is_new = not self._connection.asks_for_classic and self._admin.broker_has_consumer_protocol()
             protocol = "consumer" if is_new else "classic"
         settings["group.protocol"] = protocol
-        if protocol == "classic":
+        if protocol == "consumer":
+            # By topic: over all topics together one worker may get the events and another the empty retry topic.
+            settings["group.remote.assignor"] = "range"
+        else:
             settings["partition.assignment.strategy"] = "cooperative-sticky"
         if self._options.static_membership:
             settings["group.instance.id"] = f"{group}/{slot}"
