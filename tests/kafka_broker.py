@@ -134,15 +134,18 @@ class KafkaBroker:
     def _properties(self) -> Path:
         return self._directory / "server.properties"
 
-    def _format(self) -> None:
-        settings = SETTINGS.format(
+    def _settings(self) -> str:
+        """The text of its `server.properties`; other kinds of brokers have others."""
+        return SETTINGS.format(
             port=self._port,
             controller=self._controller_port,
             behind=self.behind_proxy_port,
             proxy=self.proxy_port,
             data=self._directory / "data",
         )
-        self._properties.write_text(settings, encoding="utf-8")
+
+    def _format(self) -> None:
+        self._properties.write_text(self._settings(), encoding="utf-8")
         # A random id may begin with "-": hence the equals sign.
         cluster = f"--cluster-id={uuid.uuid4().hex[:22]}"
         made = subprocess.run(
@@ -225,7 +228,7 @@ def start_broker() -> KafkaBroker | ForeignBroker:
     """A broker that answers. Raises `BrokerMissing` where none can be had."""
     if address := os.environ.get(ADDRESS_SETTING):
         return ForeignBroker(address)
-    jars = _fetched_jars()
+    jars = fetched_jars()
     directory = Path(tempfile.mkdtemp(prefix="penstock-kafka-"))
     broker = KafkaBroker(jars, directory)
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
@@ -233,7 +236,7 @@ def start_broker() -> KafkaBroker | ForeignBroker:
     return broker
 
 
-def _fetched_jars() -> Path:
+def fetched_jars() -> Path:
     """Kafka's jars, fetched once per version of the pom; a half-finished fetch is never mistaken for a whole one."""
     _java()
     version = re.search(r"kafka_2\.13</artifactId>\s*<version>([^<]+)", POM.read_text(encoding="utf-8"))
