@@ -44,7 +44,7 @@ def guarded() -> Iterator[str]:
     if os.environ.get(kafka_broker.ADDRESS_SETTING):
         pytest.skip("the broker that was given is not ours to guard")
     try:
-        jars = kafka_broker._fetched_jars()
+        jars = kafka_broker.fetched_jars()
     except kafka_broker.BrokerMissing as missing:
         pytest.fail(str(missing), pytrace=False)
     directory = Path(tempfile.mkdtemp(prefix="penstock-guarded-"))
