@@ -71,7 +71,11 @@ class WorkerProcess:
         command = [sys.executable, "-m", "penstock.cli", "run", self.reference, "--yes", "--quiet"]
         with self.log_file.open("ab") as out:
             self.process = subprocess.Popen(
-                command, env=os.environ | self.environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out
+                command,
+                env=os.environ | {"PYTHONFAULTHANDLER": "1"} | self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
             )
 
     def signal(self, number: int) -> None:
@@ -172,14 +176,28 @@ class Stage:
                     return found
                 await asyncio.sleep(0.3)
 
-    async def until_owned(self, members: int, seconds: float = 60.0) -> None:
-        """Wait until that many workers own partitions."""
-        async with asyncio.timeout(seconds):
-            while True:
-                groups = await self.log.groups()
-                if sum(bool(m.partitions) and m.is_alive for g in groups.values() for m in g) >= members:
-                    return
-                await asyncio.sleep(0.2)
+    async def until_owned(self, members: int, seconds: float = 150.0) -> None:
+        """Wait until that many workers own partitions; tells what each worker did where they do not."""
+        end = time.monotonic() + seconds
+        while True:
+            groups = await self.log.groups()
+            if sum(bool(m.partitions) and m.is_alive for g in groups.values() for m in g) >= members:
+                return
+            is_over = any(w.process is not None and w.process.poll() is not None for w in self.workers)
+            if time.monotonic() > end or is_over:
+                raise AssertionError(f"not all workers own partitions: {groups}\n" + await self._last_words())
+            await asyncio.sleep(0.2)
+
+    async def _last_words(self) -> str:
+        """What every worker does now (its threads' stacks, by its fault handler) and what it wrote."""
+        words = []
+        for worker in self.workers:
+            if worker.process is not None and worker.process.poll() is None:
+                worker.signal(signal.SIGABRT)
+                await worker.stopped()
+            code = worker.process.returncode if worker.process is not None else None
+            words.append(f"{worker.name} (exit {code}): {worker.log_file.read_text(errors='replace')[-6000:]}")
+        return "\n".join(words)
 
 
 @asynccontextmanager
