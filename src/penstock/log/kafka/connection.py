@@ -8,14 +8,14 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from confluent_kafka import Consumer, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
 from penstock.errors import SettingsError
 from penstock.log.kafka import client_lines
+from penstock.log.kafka.options import PROTECTED, KafkaOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,30 +23,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 logger = logging.getLogger("penstock.log.kafka")
 
-PROTECTED = {
-    "isolation.level": "readers must see committed records only",
-    "enable.auto.commit": "progress is committed together with results",
-    "auto.commit.enable": "progress is committed together with results",
-    "enable.auto.offset.store": "progress is committed together with results",
-    "auto.commit.interval.ms": "progress is committed together with results",
-    "auto.offset.reset": "give `start_from` of the task",
-    "enable.idempotence": "a retried write must not double a record",
-    "acks": "a write counts when all replicas have it",
-    "request.required.acks": "a write counts when all replicas have it",
-    "transactional.id": "give the worker's slot",
-    "transaction.timeout.ms": "give `transaction_timeout_seconds`",
-    "partitioner": "keys must land where Kafka's Java clients put them",
-    "group.id": "the task's name is the group",
-    "group.instance.id": "give `static_membership` and the worker's slot",
-    "group.protocol": "give `group_protocol`",
-    "partition.assignment.strategy": "give `group_protocol`",
-    "queued.max.messages.kbytes": "give `prefetch_bytes`",
-    "message.max.bytes": "give `max_record_bytes`",
-    "bootstrap.servers": "give `bootstrap_servers`",
-    "metadata.broker.list": "give `bootstrap_servers`",
-    "enable.partition.eof": "the reader decides",
-    "delivery.report.only.error": "the log waits for every report",
-}
 CLASSIC_ONLY = ("session.timeout.ms", "heartbeat.interval.ms", "group.protocol.type")
 SECRET = re.compile(r"password|secret|token|key\.pem|keystore|jaas|oauthbearer\.config|private", re.IGNORECASE)
 ADDRESS = re.compile(r"(\w+://)?(\[[0-9A-Fa-f:.]+\]|[^\s,:/\[\]]+)(:\d{1,5})?")
@@ -66,36 +42,6 @@ PRODUCER_DEFAULTS: Mapping[str, Any] = {
     # The coordinator answers "concurrent transactions" to commits back to back: 100 ms would be the tail.
     "retry.backoff.ms": 15,
 }
-RECORD_OVERHEAD_BYTES = 8_588
-"""Room for what Kafka writes around key, value and headers."""
-
-
-@dataclass(frozen=True, slots=True)
-class KafkaOptions:
-    """How the log behaves on Kafka; everything else of librdkafka goes through `properties`."""
-
-    group_protocol: Literal["auto", "consumer", "classic"] = "auto"
-    """`auto`: the broker's own (`consumer`, Kafka 4) where it has it, cooperative-sticky else."""
-    static_membership: bool = False
-    """A worker that restarts with the same slot within the session time-out gets its partitions back without a rebalance."""
-    replication_factor: int = -1
-    """Of topics that are made; -1: the broker's default."""
-    connect_timeout_seconds: float = 8.0
-    """A wrong address is told after this long."""
-    request_timeout_seconds: float = 30.0
-    commit_timeout_seconds: float = 20.0
-    """How long one commit is tried; then its outcome is looked up."""
-    transaction_timeout_seconds: float = 10.0
-    """Readers wait at most this long for a worker that died inside a transaction."""
-    revoke_seconds: float = 20.0
-    """How long work in flight may finish when a partition is taken away."""
-    prefetch_bytes: int = 8 * 1024 * 1024
-    """How far librdkafka reads ahead, over all partitions."""
-    max_record_bytes: int = 1_040_000
-    """Key, value and headers of a record that is written. Together with what Kafka adds it is the default of a topic's
-    `max.message.bytes`: raise both."""
-    unread_lost: Literal["stop", "continue"] = "stop"
-    """When retention deleted records that the group had not read: stop with an error, or go on behind the gap and say it."""
 
 
 class Connection:
@@ -144,7 +90,7 @@ class Connection:
                 "acks": "all",
                 "enable.idempotence": True,
                 "partitioner": "murmur2_random",
-                "message.max.bytes": self.options.max_record_bytes + RECORD_OVERHEAD_BYTES,
+                "message.max.bytes": self.options.max_message_bytes,
                 **settings,
             },
         )

@@ -17,10 +17,11 @@ from penstock.log.kafka.act import check_sizes
 from penstock.log.kafka.admin import Admin
 from penstock.log.kafka.appender import Appender
 from penstock.log.kafka.committer import STABLE_SLACK_SECONDS, Committer
-from penstock.log.kafka.connection import Connection, KafkaOptions
+from penstock.log.kafka.connection import Connection
 from penstock.log.kafka.consumer import KafkaConsumer
 from penstock.log.kafka.held import Held
 from penstock.log.kafka.membership import Membership
+from penstock.log.kafka.options import KafkaOptions
 from penstock.log.kafka.ownership import Ownership
 from penstock.log.kafka.reader import Reader
 from penstock.log.kafka.standing import Stands

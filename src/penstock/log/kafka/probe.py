@@ -16,8 +16,9 @@ from confluent_kafka.admin import ConfigResource  # type: ignore[attr-defined]
 
 from penstock.errors import SettingsError, TopicMissing
 from penstock.log.kafka.admin import SPEC, Admin
-from penstock.log.kafka.connection import Connection, KafkaOptions
+from penstock.log.kafka.connection import Connection
 from penstock.log.kafka.faults import FORBIDDEN, MISSING, meaning
+from penstock.log.kafka.options import KafkaOptions
 
 PROBE_OPTIONS = KafkaOptions(connect_timeout_seconds=4.0, request_timeout_seconds=8.0)
 TRANSACTION_LOG = "__transaction_state"
