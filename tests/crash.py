@@ -15,10 +15,11 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from penstock import NewRecord, Task
@@ -265,23 +266,23 @@ async def crash_run(
     per_second: float,
     faults: Sequence[str],
     seed: int,
-    restart_broker: Callable[[], None] | None = None,
+    log_faults: Mapping[str, Callable[[], None]] = MappingProxyType({}),
     check: Callable[[Stage], Awaitable[None]] | None = None,
     **options: Any,
 ) -> tuple[Stage, Findings]:
     """Do something bad to a random worker of either group at seeded moments while events keep coming; then let all end.
 
-    `faults` names them in turn: `kill` (-9), `zombie` (stopped past its session, then waked), `broker` (restarted).
+    `faults` names them in turn: `kill` (-9), `zombie` (stopped past its session, then waked), or one of `log_faults`, which are
+    done to the log itself.
     """
     rng = random.Random(seed)
     async with stage(directory, workers_per_task=2, **options) as made:
         producing = asyncio.create_task(made.produce(events, per_second, seed))
         for fault in faults:
             await asyncio.sleep(rng.uniform(0.5, 1.5) * events / per_second / len(faults))
-            if fault == "broker":
-                assert restart_broker is not None
+            if fault in log_faults:
                 await made.put_at_risk(*made.workers)
-                await asyncio.to_thread(restart_broker)
+                await asyncio.to_thread(log_faults[fault])
                 continue
             worker = rng.choice(made.workers)
             if fault == "zombie":

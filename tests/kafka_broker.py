@@ -58,6 +58,7 @@ class KafkaBroker:
         self._watch: subprocess.Popen[bytes] | None = None
         self.bootstrap = f"127.0.0.1:{self._port}"
         self.can_restart = True
+        self.cluster_id = uuid.uuid4().hex[:22]
         self._format()
         atexit.register(self.kill)
 
@@ -147,7 +148,7 @@ class KafkaBroker:
     def _format(self) -> None:
         self._properties.write_text(self._settings(), encoding="utf-8")
         # A random id may begin with "-": hence the equals sign.
-        cluster = f"--cluster-id={uuid.uuid4().hex[:22]}"
+        cluster = f"--cluster-id={self.cluster_id}"
         made = subprocess.run(
             self._java("kafka.tools.StorageTool", "format", cluster, "-c", self._properties),
             capture_output=True,

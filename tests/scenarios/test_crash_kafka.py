@@ -69,7 +69,7 @@ async def test_kills_zombies_and_a_broker_restart_lose_nothing(tmp_path, broker)
     """Laws 1, 2, 3, 9 on Kafka: every event has one ending whoever dies, and every nanodollar is explained."""
     made, found = await crash_run(
         tmp_path, events=6_000, per_second=150, faults=["kill", "zombie", "kill"], seed=5,
-        log_url=f"kafka:{broker.bootstrap}", restart_broker=broker.restart, check=check_by_console(broker),
+        log_url=f"kafka:{broker.bootstrap}", log_faults={"broker": broker.restart}, check=check_by_console(broker),
     )  # fmt: skip
     assert_laws(made, found, 6_000)
 
@@ -79,6 +79,6 @@ async def test_the_whole_crash_proof_on_kafka(tmp_path, broker):
     faults = ["kill", "kill", "zombie", "kill", "broker", "kill"] * 4
     made, found = await crash_run(
         tmp_path, events=50_000, per_second=250, faults=faults, seed=13,
-        log_url=f"kafka:{broker.bootstrap}", restart_broker=broker.restart, check=check_by_console(broker),
+        log_url=f"kafka:{broker.bootstrap}", log_faults={"broker": broker.restart}, check=check_by_console(broker),
     )  # fmt: skip
     assert_laws(made, found, 50_000)
