@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import subprocess
+import sys
+import time
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import aiohttp
@@ -131,6 +134,33 @@ async def test_workers_of_one_machine_do_not_get_in_each_others_way():
     off = OpsServer(OpsOptions(port="off"), {})
     await off.start()
     assert off.url == ""
+
+
+RACER = """
+import asyncio, sys, time, uvloop
+from penstock.ops.server import OpsOptions, OpsServer
+
+async def main():
+    for number in range(100):
+        server = OpsServer(OpsOptions(), {})
+        moment = float(sys.argv[1]) + number / 50
+        await asyncio.sleep(moment - time.time() - 0.002)
+        while time.time() < moment:
+            pass
+        await server.start()
+        assert server.url
+        await asyncio.sleep(0.005)
+        await server.close()
+
+uvloop.run(main())
+"""
+
+
+def test_workers_that_start_together_each_get_a_port():
+    """The race for the usual port has one winner, and the others listen too: none dies of it."""
+    start_at = time.time() + 2.0
+    racers = [subprocess.Popen([sys.executable, "-c", RACER, str(start_at)]) for _ in range(3)]
+    assert [racer.wait(60) for racer in racers] == [0] * 3
 
 
 async def test_a_host_that_is_not_ours_is_told_with_its_setting():

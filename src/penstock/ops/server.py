@@ -5,11 +5,13 @@ Prometheus, probes → [server] → exposition, health
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from penstock.errors import SettingsError
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("penstock.ops")
 USUAL_PORT = 9464
 """OpenTelemetry's and many others' choice for a Prometheus port."""
+BACKLOG = 128
 CLOSE_SECONDS = 1.0
 TEXT = "text/plain; charset=utf-8"
 
@@ -62,6 +65,18 @@ class Ask(NamedTuple):
 Pages = Mapping[str, Callable[[Ask], Page]]
 
 
+def _bound(family: int, address: Any, port: int) -> socket.socket:
+    made = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind((address[0], port, *address[2:]))
+        made.listen(BACKLOG)
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
 class OpsServer:
     """Serves pages by path until closed. A page that raises is a 500 of its own; the worker goes on."""
 
@@ -83,11 +98,12 @@ class OpsServer:
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=CLOSE_SECONDS)
         await self._runner.setup()
         try:
-            await self._listen(self._runner)
+            listening = await self._listening()
+            await web.SockSite(self._runner, listening).start()
         except BaseException:
             await self.close()
             raise
-        host, port = self._runner.addresses[0][:2]
+        host, port = listening.getsockname()[:2]
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         logger.info("metrics and health at %s (/metrics, /livez, /readyz, /startupz)", self.url)
 
@@ -97,20 +113,23 @@ class OpsServer:
         if runner is not None:
             await runner.cleanup()
 
-    async def _listen(self, runner: web.AppRunner) -> None:
+    async def _listening(self) -> socket.socket:
+        """A socket that listens already: when workers start together, only listening tells who has the port."""
         wanted = self._options.port
         assert wanted != "off"
         try:
-            await self._bind(runner, USUAL_PORT if wanted == "auto" else wanted)
+            found = await asyncio.get_running_loop().getaddrinfo(
+                self._options.host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )
+            family, *_, address = found[0]
+            try:
+                return _bound(family, address, USUAL_PORT if wanted == "auto" else wanted)
+            except OSError as error:
+                if wanted != "auto" or error.errno != errno.EADDRINUSE:
+                    raise
+                return _bound(family, address, 0)
         except OSError as error:
-            if wanted != "auto" or error.errno != errno.EADDRINUSE:
-                raise SettingsError(self._refusal(error)) from error
-            await self._bind(runner, 0)
-
-    async def _bind(self, runner: web.AppRunner, port: int) -> None:
-        from aiohttp import web  # noqa: PLC0415
-
-        await web.TCPSite(runner, self._options.host, port).start()
+            raise SettingsError(self._refusal(error)) from error
 
     def _refusal(self, error: OSError) -> str:
         host, port = self._options.host, self._options.port
