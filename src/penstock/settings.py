@@ -24,6 +24,7 @@ from penstock.flow.breaker import BreakerOptions
 from penstock.flow.concurrency import ConcurrencyOptions
 from penstock.flow.limits import LimitOptions
 from penstock.flow.spend import SpendOptions
+from penstock.log.kafka.options import PROTECTED, KafkaOptions
 from penstock.log.sqlite.options import SqliteOptions
 from penstock.ops.server import OpsOptions
 from penstock.settings_sources import (
@@ -119,6 +120,9 @@ class Settings(BaseSettings):
     retry: RetryOptions = Field(default_factory=RetryOptions, description="How items are asked again.")
     ops: OpsOptions = Field(default_factory=OpsOptions, description="Metrics and health of `penstock run`.")
     sqlite: SqliteOptions = Field(default_factory=SqliteOptions, description="The embedded log.")
+    kafka_log: KafkaOptions = Field(
+        default_factory=KafkaOptions, description="The log on Kafka; `[kafka]` is for librdkafka's own properties."
+    )
 
     @classmethod
     def settings_customise_sources(
@@ -137,6 +141,15 @@ class Settings(BaseSettings):
     def _log_is_known(cls, text: str) -> str:
         parse_log(text)
         return text
+
+    @field_validator("kafka")
+    @classmethod
+    def _laws_are_kept(cls, properties: Mapping[str, Any]) -> Mapping[str, Any]:
+        refused = [name for name in properties if name in PROTECTED]
+        if refused:
+            told = (f"kafka.{name} can't be set: {PROTECTED[name]}" for name in refused)
+            raise SettingsError("\n".join(told))
+        return properties
 
     @property
     def log_address(self) -> SqliteAddress | KafkaAddress:

@@ -29,6 +29,7 @@ from penstock.engine.pipeline import Pipeline, PipelineOptions
 from penstock.errors import TierStopped, UserError
 from penstock.log.base import EventLog
 from penstock.log.sqlite import SqliteLog, SqliteOptions
+from penstock.log.topics import topic_specs
 from penstock.outcome import Answer, Confidence, Outcome, Responder
 from penstock.record import NewRecord, Record
 from penstock.settings import load_settings
@@ -36,7 +37,7 @@ from penstock.simulator.options import SimulatorOptions
 from penstock.simulator.server import serve
 from penstock.task import Route, Task
 from penstock.tier import Capacity, Item, Tier
-from penstock.wiring import Claude, topic_specs, with_codec
+from penstock.wiring import Claude, with_codec
 
 Event = BaseModel | Mapping[str, Any] | bytes | NewRecord
 Answers = Callable[[Any], Any]

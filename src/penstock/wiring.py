@@ -5,6 +5,7 @@ settings → [wiring] → worker
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,10 +17,10 @@ from penstock.codecs.registry import RegistryCodec
 from penstock.engine.cascade import ANOTHER_MAY_ANSWER, Skipped
 from penstock.engine.pipeline import Pipeline, PipelineOptions
 from penstock.engine.reader import Reader
-from penstock.errors import TopicMissing
+from penstock.errors import SettingsError, TopicMissing
 from penstock.flow.gate import Gate
-from penstock.log.base import EventLog, TopicSpec
-from penstock.log.state import STATE_TOPIC
+from penstock.log.base import EventLog, TopicInfo
+from penstock.log.topics import Fault, Home, faults, topic_specs, uses_of
 from penstock.ops.ops import Ops, spend_samples
 from penstock.ops.server import OpsOptions
 from penstock.outcome import Answer, Failure, Outcome
@@ -32,7 +33,7 @@ from penstock.worker import Worker
 if TYPE_CHECKING:
     from penstock.claude.client import ClaudeClient
 
-PARTITIONS = 12
+logger = logging.getLogger("penstock.wiring")
 
 
 def open_log(settings: Settings) -> EventLog:
@@ -41,22 +42,10 @@ def open_log(settings: Settings) -> EventLog:
     if isinstance(address, KafkaAddress):
         from penstock.log.kafka import KafkaLog  # noqa: PLC0415 - only who uses Kafka pays for its client
 
-        return KafkaLog(address.brokers, properties=settings.kafka_properties())
+        return KafkaLog(address.brokers, properties=settings.kafka_properties(), options=settings.kafka_log)
     from penstock.log.sqlite import SqliteLog  # noqa: PLC0415
 
     return SqliteLog(address.path, options=settings.sqlite)
-
-
-def topic_specs(task: Task[Any, Any], partitions: int = PARTITIONS) -> list[TopicSpec]:
-    """Every topic that a task needs, its input first."""
-    kept = 14 * 24 * 3600 * 1000
-    return [
-        TopicSpec(task.reads, partitions),
-        TopicSpec(task.writes, partitions),
-        TopicSpec(task.dead_letters, partitions, retention_ms=kept),
-        TopicSpec(task.retry_topic, partitions),
-        TopicSpec(STATE_TOPIC, 1, retention_ms=None, is_compacted=True),
-    ]
 
 
 def with_codec(settings: Settings, task: Task[Any, Any]) -> Task[Any, Any]:
@@ -80,9 +69,31 @@ async def _close(claude: Claude, tasks: Sequence[Task[Any, Any]]) -> None:
             await task.decode.close()
 
 
-async def prepare_topics(settings: Settings, tasks: Sequence[Task[Any, Any]], log: EventLog) -> None:
-    """See that every topic is there. The input must exist; the embedded log makes the others by itself."""
+def home_of(settings: Settings, brokers: int = 0) -> Home:
+    """The log of these settings, for who judges its topics."""
+    address = settings.log_address
+    if isinstance(address, KafkaAddress):
+        return Home(address.brokers, brokers, settings.kafka_log.max_message_bytes)
+    return Home()
+
+
+async def prepare_topics(settings: Settings, tasks: Sequence[Task[Any, Any]], log: EventLog) -> list[Fault]:
+    """See that every topic is there and as it must be; what is unwise comes back.
+
+    The input must exist; the embedded log makes the others by itself.
+    """
     known = await log.topics()
+    await _complete_topics(settings, tasks, log, known)
+    found = faults(uses_of(tasks), known, home_of(settings))
+    fatal = [fault for fault in found if fault.is_fatal]
+    if fatal:
+        raise SettingsError("\n".join(map(str, fatal)))
+    return found
+
+
+async def _complete_topics(
+    settings: Settings, tasks: Sequence[Task[Any, Any]], log: EventLog, known: Mapping[str, TopicInfo]
+) -> None:
     for task in tasks:
         if task.reads not in known:
             raise TopicMissing(
@@ -173,7 +184,8 @@ def build_worker(
     pipelines = [Pipeline(task, claude.tiers(task), log, options) for task in tasks]
 
     async def prepare() -> None:
-        await prepare_topics(settings, tasks, log)
+        for fault in await prepare_topics(settings, tasks, log):
+            logger.warning("%s", fault)
 
     told = Ops(ops, pipelines, log, [lambda: spend_samples(claude.gate.spend, settings.spend)]) if ops else None
     return Worker(

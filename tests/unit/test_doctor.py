@@ -21,12 +21,13 @@ from penstock.doctor.finding import Check, Finding, apart, examine
 from penstock.doctor.installation import fault_of, installation
 from penstock.doctor.money import budget, limits, prices
 from penstock.doctor.tasks import outputs
-from penstock.doctor.topics import topic_findings, uses_of
+from penstock.doctor.topics import topic_findings
 from penstock.errors import SettingsError
 from penstock.log.base import TopicSpec
 from penstock.log.kafka.probe import TopicFacts
 from penstock.log.sqlite import SqliteLog
 from penstock.log.state import STATE_TOPIC
+from penstock.log.topics import Home, uses_of
 from penstock.record import NewRecord
 from penstock.settings import load_settings
 from penstock.simulator import SimulatorOptions, serve
@@ -364,15 +365,19 @@ def facts(name, partitions=12, replicas=3, operations=(), **given):
         (None, "fail", "does not exist"),
         (facts("notes"), "ok", "12 partitions, 3 replicas, kept 14 days"),
         (facts("notes", partitions=1), "warn", "has one partition"),
-        (facts("notes", replicas=1), "warn", "has one replica"),
-        (facts("notes", **{"min.insync.replicas": "1"}), "warn", "min.insync.replicas is 1"),
-        (facts("notes", **{"min.insync.replicas": "3"}), "warn", "min.insync.replicas is 3 of 3"),
+        (facts("notes", replicas=1), "warn", "has 1 replica on 3 brokers"),
+        (facts("notes", **{"min.insync.replicas": "1"}), "warn", "has min.insync.replicas=1"),
+        (facts("notes", **{"min.insync.replicas": "3"}), "warn", "has min.insync.replicas=3 of 3"),
         (facts("notes", **{"retention.ms": str(DAY_MS // 4)}), "warn", "keeps events 6 hours"),
+        (facts("notes", **{"retention.ms": "90000"}), "warn", "keeps events 90 seconds"),
+        (facts("notes", **{"retention.bytes": "1000000"}), "warn", "keeps 1,000,000 bytes a partition"),
+        (facts("labeler.retry", **{"retention.ms": str(DAY_MS // 48)}), "warn", "keeps events 30 minutes"),
+        (facts("labeler.retry", partitions=2), "warn", "has 2 partitions, the events come from 12"),
         (facts("notes", **{"retention.ms": "-1"}), "ok", "kept for ever"),
         (facts("labeler-dlq", **{"retention.ms": str(3 * DAY_MS)}), "warn", "keeps letters 3 days"),
-        (facts("labeler-results", **{"cleanup.policy": "compact"}), "warn", "cleanup.policy is compact"),
-        (facts("labeler-results", **{"max.message.bytes": "1000"}), "warn", "max.message.bytes is 1,000"),
-        (facts(STATE_TOPIC, partitions=1), "fail", "cleanup.policy is delete"),
+        (facts("labeler-results", **{"cleanup.policy": "compact"}), "warn", "has cleanup.policy=compact"),
+        (facts("labeler-results", **{"max.message.bytes": "1000"}), "warn", "has max.message.bytes=1,000"),
+        (facts(STATE_TOPIC, partitions=1), "fail", "has cleanup.policy=delete"),
         (facts(STATE_TOPIC, partitions=1, **{"cleanup.policy": "compact"}), "ok", "the last of each key kept"),
     ],
 )
@@ -380,7 +385,10 @@ def test_topics_are_compared_with_what_is_done_with_them(found, expected, says):
     """What loses events or results is told, with the command that mends it."""
     name = found.name if found else "notes"
     use = uses_of([make_task(ScriptedTier())])[name]
-    (told,) = topic_findings(name, use, found, brokers=3)
+    known = {"notes": facts("notes")} | ({name: found} if found else {})
+    if found is None:
+        del known[name]
+    (told,) = topic_findings(name, use, known, Home("broker:9092", brokers=3))
     assert (told.check, told.status) == (f"topic {name}", expected)
     assert says in told.seen
     assert bool(told.fix) == (expected != "ok")
@@ -389,7 +397,8 @@ def test_topics_are_compared_with_what_is_done_with_them(found, expected, says):
 def test_one_broker_needs_no_second_replica():
     """A developer's cluster is not nagged."""
     use = uses_of([make_task(ScriptedTier())])["notes"]
-    (told,) = topic_findings("notes", use, facts("notes", replicas=1, **{"min.insync.replicas": "1"}), brokers=1)
+    found = facts("notes", replicas=1, **{"min.insync.replicas": "1"})
+    (told,) = topic_findings("notes", use, {"notes": found}, Home("broker:9092", brokers=1))
     assert told.status == "ok"
 
 

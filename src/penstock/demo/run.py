@@ -31,7 +31,8 @@ from penstock.demo.watch import Picture, Watch
 from penstock.demo.worker_process import task_of
 from penstock.flow.limits import LimitOptions
 from penstock.flow.spend import SpendOptions
-from penstock.wiring import open_log, topic_specs
+from penstock.log.topics import topic_specs
+from penstock.wiring import open_log
 
 if TYPE_CHECKING:
     from penstock.demo.options import DemoOptions

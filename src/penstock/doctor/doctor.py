@@ -15,9 +15,10 @@ from penstock.doctor.installation import installation
 from penstock.doctor.kafka import KAFKA_SECONDS, kafka
 from penstock.doctor.money import budget, limits, prices
 from penstock.doctor.tasks import outputs
-from penstock.doctor.topics import plain_topic_finding, uses_of
+from penstock.doctor.topics import topic_findings
+from penstock.log.topics import uses_of
 from penstock.settings import KafkaAddress, Settings, SqliteAddress
-from penstock.wiring import open_log
+from penstock.wiring import home_of, open_log
 
 if TYPE_CHECKING:
     from penstock.task import Task
@@ -64,7 +65,8 @@ async def _plain_topics(settings: Settings, address: SqliteAddress, tasks: Seque
     finally:
         await log.close()
     return [
-        plain_topic_finding(name, use, known.get(name))
+        finding
         for name, use in uses.items()
         if use.is_read or name in known  # a worker makes the others itself
+        for finding in topic_findings(name, use, known, home_of(settings))
     ]

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.doctor.api import skew
 from penstock.doctor.finding import Check, Finding, apart, examine
-from penstock.doctor.topics import Uses, topic_findings, uses_of
+from penstock.doctor.topics import allowed, probe_of, topic_findings
 from penstock.errors import LogUnavailable, PenstockError, SettingsError, UserError
 from penstock.log.state import STATE_TOPIC
+from penstock.log.topics import Uses, uses_of
+from penstock.wiring import home_of
 
 if TYPE_CHECKING:
     from penstock.log.kafka.probe import Cluster, Probe, TopicFacts
@@ -31,23 +33,17 @@ _ACL_FIX = "kafka-acls --bootstrap-server {brokers} --add --allow-principal User
 async def kafka(settings: Settings, address: KafkaAddress, tasks: Sequence[Task[Any, Any]]) -> list[Finding]:
     """First whether anybody answers; then everything else side by side."""
     try:
-        probe = await apart(_probe, address.brokers, settings)
+        probe = await apart(probe_of, address.brokers, settings)
         cluster = await apart(probe.cluster)
     except PenstockError as error:
         return [_unreached(error, address)]
-    doctor = _Kafka(probe, address.brokers, tasks, cluster)
+    doctor = _Kafka(probe, settings, tasks, cluster)
     parts = [
         Check("log topics", doctor.topics, PART_SECONDS),
         Check("groups", doctor.groups, PART_SECONDS),
         Check("log transactions", doctor.transactions, PART_SECONDS),
     ]
     return [_broker(cluster, address), *await examine(parts)]
-
-
-def _probe(brokers: str, settings: Settings) -> Probe:
-    from penstock.log.kafka.probe import Probe  # noqa: PLC0415 - only who uses Kafka pays for its client
-
-    return Probe(brokers, settings.kafka_properties())
 
 
 def _unreached(error: PenstockError, address: KafkaAddress) -> Finding:
@@ -69,8 +65,10 @@ def _broker(cluster: Cluster, address: KafkaAddress) -> Finding:
 class _Kafka:
     """The checks of one cluster that answers."""
 
-    def __init__(self, probe: Probe, brokers: str, tasks: Sequence[Task[Any, Any]], cluster: Cluster) -> None:
-        self._probe, self._brokers, self._tasks, self._cluster = probe, brokers, tasks, cluster
+    def __init__(self, probe: Probe, settings: Settings, tasks: Sequence[Task[Any, Any]], cluster: Cluster) -> None:
+        self._probe, self._tasks = probe, tasks
+        self._home = home_of(settings, cluster.brokers)
+        self._brokers = self._home.servers
 
     async def topics(self) -> list[Finding]:
         """Every topic of the tasks: how it is made, and whether we may use it so."""
@@ -78,13 +76,14 @@ class _Kafka:
         if not uses:
             return []
         facts = await apart(self._probe.topic_facts, list(uses))
+        known = allowed(facts)
         findings: list[Finding] = []
         for name, use in uses.items():
             found = facts.get(name)
             if isinstance(found, SettingsError):
                 findings.append(self._forbidden(f"topic {name}", str(found), _rights(name, use)))
             else:
-                findings += topic_findings(name, use, found, self._cluster.brokers)
+                findings += topic_findings(name, use, known, self._home)
                 findings += self._permissions(name, use, facts)
         return findings
 

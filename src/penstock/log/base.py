@@ -134,6 +134,10 @@ class TopicInfo:
     """Changes when a topic is deleted and made again."""
     partitions: int
     is_compacted: bool = False
+    replicas: int = 0
+    """The fewest copies of any partition; 0 where the log keeps none."""
+    settings: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """`cleanup.policy`, `retention.ms` and others in Kafka's words; empty where they may not be read."""
 
 
 class Bounds(NamedTuple):

@@ -24,16 +24,31 @@ from penstock.errors import LogUnavailable, SettingsError, TopicMissing
 from penstock.log.base import Bounds, GroupMember, TopicInfo, TopicSpec
 from penstock.log.kafka.connection import Connection, logger
 from penstock.log.kafka.faults import FORBIDDEN, MISSING, Moving, meaning, missing
+from penstock.log.kafka.reaching import reached
 from penstock.record import Partition
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 SPEC: Any = OffsetSpec
 T = TypeVar("T")
 UNSTABLE_WAIT_SECONDS = 0.02
 MOVING_WAIT_SECONDS = 0.05
 NEW_TOPIC_SECONDS = 2.0
+NOT_MADE = frozenset(
+    {
+        KafkaError.TOPIC_ALREADY_EXISTS,
+        KafkaError.INVALID_REPLICATION_FACTOR,
+        KafkaError.INVALID_PARTITIONS,
+        KafkaError.INVALID_CONFIG,
+        KafkaError.POLICY_VIOLATION,
+        KafkaError.TOPIC_EXCEPTION,
+    }
+)
+SHOWN_SETTINGS = frozenset(
+    {"cleanup.policy", "retention.ms", "retention.bytes", "min.insync.replicas", "max.message.bytes"}
+)
+"""Of `TopicInfo`: a cluster may have thousands of topics."""
 
 
 class Committed(NamedTuple):
@@ -55,21 +70,14 @@ class Admin:
         """Raises within seconds, naming the address, where no broker answers."""
         if self._client is not None:
             return
-        client = self._connection.admin()
-        try:
-            client.list_topics(timeout=self._connection.options.connect_timeout_seconds)
-        except KafkaException as error:
-            client.poll(0)  # hands over what was said about the connections: refused, unknown host, wrong password
-            cause = self._connection.last_error or self._connection.redacted(error.args[0].str())
-            raise SettingsError(f"no Kafka broker answers at {self._connection.bootstrap_servers}: {cause}") from None
-        self._client = client
+        self._client = reached(self._connection)
 
     def topics(self) -> dict[str, TopicInfo]:
         """All topics but Kafka's own."""
         names = [name for name in self._all_names() if not name.startswith("__")]
         found = self.topic_infos(names)
-        compacted = self._compacted(list(found))
-        return {name: replace(topic, is_compacted=name in compacted) for name, topic in found.items()}
+        settings = self._settings_of(found)
+        return {name: _with_settings(topic, settings.get(name, {})) for name, topic in found.items()}
 
     def topic_infos(self, names: Sequence[str]) -> dict[str, TopicInfo]:
         """Id and number of partitions of those that exist (whether they are compacted is not asked)."""
@@ -81,7 +89,8 @@ class Admin:
                 described = self._result(future, f"describing topic {name!r}")
             except TopicMissing:
                 continue
-            found[name] = TopicInfo(name, str(described.topic_id), len(described.partitions))
+            copies = min((len(partition.replicas) for partition in described.partitions), default=0)
+            found[name] = TopicInfo(name, str(described.topic_id), len(described.partitions), replicas=copies)
         self._known_topics.update(found)
         return found
 
@@ -99,12 +108,14 @@ class Admin:
         wanted = [spec for spec in specs if spec.name not in existing]
         if not wanted:
             return []
-        made = []
-        for name, future in self._asked("create_topics", [self._new_topic(spec) for spec in wanted]).items():
+        made, copies = [], self._copies()
+        for name, future in self._asked("create_topics", [self._new_topic(spec, copies) for spec in wanted]).items():
             try:
-                self._result(future, f"making topic {name!r}", passing=frozenset({KafkaError.TOPIC_ALREADY_EXISTS}))
-            except KafkaException:  # a neighbour was faster
-                continue
+                self._result(future, f"making topic {name!r}", passing=NOT_MADE)
+            except KafkaException as error:
+                if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:  # a neighbour was faster
+                    continue
+                raise SettingsError(f"topic {name!r} can't be made so: {error.args[0].str()}") from None
             made.append(name)
         self._wait_until_known(made)
         return made
@@ -171,14 +182,18 @@ class Admin:
     def broker_has_consumer_protocol(self) -> bool:
         """Whether the brokers coordinate groups themselves (`group.protocol=consumer`)."""
         try:
-            node = self._result(self._asked("describe_cluster"), "describing the cluster").nodes[0]
-            resource = ConfigResource(ConfigResource.Type.BROKER, str(node.id))
-            future = next(iter(self._asked("describe_configs", [resource]).values()))
-            entry = self._result(future, "reading the broker's settings").get("group.coordinator.rebalance.protocols")
+            return "consumer" in self._broker_setting("group.coordinator.rebalance.protocols")
         except SettingsError as error:
             logger.info("group protocol: classic, because the broker's settings can't be read (%s)", error)
             return False
-        return entry is not None and "consumer" in (entry.value or "")
+
+    def _broker_setting(self, name: str) -> str:
+        """As one of the brokers has it; empty where it has none of that name."""
+        node = self._result(self._asked("describe_cluster"), "describing the cluster").nodes[0]
+        resource = ConfigResource(ConfigResource.Type.BROKER, str(node.id))
+        future = next(iter(self._asked("describe_configs", [resource]).values()))
+        entry = self._result(future, "reading the broker's settings").get(name)
+        return "" if entry is None else entry.value or ""
 
     def _offsets(self, partitions: Iterable[Partition], spec: Any, level: IsolationLevel) -> dict[Partition, int]:
         request = {TopicPartition(p.topic, p.number): spec for p in partitions}
@@ -228,30 +243,39 @@ class Admin:
         except KafkaException as error:
             raise meaning(error.args[0], "listing topics", self._connection) from error
 
-    def _compacted(self, names: Sequence[str]) -> set[str]:
-        if not names:
-            return set()
+    def _settings_of(self, names: Iterable[str]) -> dict[str, dict[str, str]]:
+        """The settings of topics; those that we may not read are left out: the other facts still stand."""
         resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in names]
-        found = set()
-        for resource, future in self._asked("describe_configs", resources).items():
+        found = {}
+        for resource, future in (self._asked("describe_configs", resources) if resources else {}).items():
             try:
-                settings = self._result(
-                    future, f"settings of topic {resource.name!r}", passing=frozenset(FORBIDDEN | MISSING)
-                )
+                told = self._result(future, "settings of a topic", passing=frozenset(FORBIDDEN | MISSING))
             except KafkaException as error:
                 logger.info("settings of topic %s can't be read: %s", resource.name, error)
                 continue
-            if "compact" in settings["cleanup.policy"].value:
-                found.add(resource.name)
+            found[resource.name] = {name: str(entry.value) for name, entry in told.items()}
         return found
 
-    def _new_topic(self, spec: TopicSpec) -> Any:
+    def _copies(self) -> int:
+        """How many copies of a partition a topic gets; -1 where only the brokers know, whose settings we may not read."""
+        if self._connection.options.replication_factor != -1:
+            return self._connection.options.replication_factor
+        try:
+            return int(self._broker_setting("default.replication.factor") or -1)
+        except SettingsError as error:
+            logger.info("the default number of replicas can't be read: %s", error)
+            return -1
+
+    def _new_topic(self, spec: TopicSpec, copies: int) -> Any:
         settings = {
             "cleanup.policy": "compact" if spec.is_compacted else "delete",
             "retention.ms": str(-1 if spec.retention_ms is None else spec.retention_ms),
+            "max.message.bytes": str(self._connection.options.max_message_bytes),
+            # One broker may be down. Where there is one copy, a cluster's stricter default would refuse every write.
+            **({"min.insync.replicas": str(max(1, copies - 1))} if copies > 0 else {}),
             **spec.settings,
         }
-        return NewTopic(spec.name, spec.partitions, self._connection.options.replication_factor, config=settings)
+        return NewTopic(spec.name, spec.partitions, copies, config=settings)
 
     def _wait_until_known(self, names: Sequence[str]) -> None:
         end = time.monotonic() + self._connection.options.request_timeout_seconds
@@ -278,6 +302,11 @@ class Admin:
             raise meaning(error.args[0], doing, self._connection) from error
         except FutureTimeoutError as error:
             raise LogUnavailable(f"{doing}: no answer from {self._connection.bootstrap_servers}") from error
+
+
+def _with_settings(topic: TopicInfo, settings: Mapping[str, str]) -> TopicInfo:
+    shown = {name: value for name, value in settings.items() if name in SHOWN_SETTINGS}
+    return replace(topic, is_compacted="compact" in settings.get("cleanup.policy", ""), settings=shown)
 
 
 def _assigned(member: Any) -> tuple[Partition, ...]:

@@ -7,21 +7,29 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import ConfigResource  # type: ignore[attr-defined]
 
 from penstock.errors import SettingsError, TopicMissing
 from penstock.log.kafka.admin import SPEC, Admin
 from penstock.log.kafka.connection import Connection
-from penstock.log.kafka.faults import FORBIDDEN, MISSING, meaning
+from penstock.log.kafka.faults import meaning
 from penstock.log.kafka.options import KafkaOptions
 
-PROBE_OPTIONS = KafkaOptions(connect_timeout_seconds=4.0, request_timeout_seconds=8.0)
+CONNECT_SECONDS, REQUEST_SECONDS = 4.0, 8.0
 TRANSACTION_LOG = "__transaction_state"
+
+
+def hurried(options: KafkaOptions) -> KafkaOptions:
+    """The same, but who only looks does not wait long."""
+    return replace(
+        options,
+        connect_timeout_seconds=min(CONNECT_SECONDS, options.connect_timeout_seconds),
+        request_timeout_seconds=min(REQUEST_SECONDS, options.request_timeout_seconds),
+    )
 
 
 class Cluster(NamedTuple):
@@ -54,7 +62,7 @@ class Probe(Admin):
         self,
         bootstrap_servers: str,
         properties: Mapping[str, Any] = MappingProxyType({}),
-        options: KafkaOptions = PROBE_OPTIONS,
+        options: KafkaOptions = hurried(KafkaOptions()),  # noqa: B008 frozen
     ) -> None:
         super().__init__(Connection(bootstrap_servers, properties, options))
 
@@ -123,17 +131,6 @@ class Probe(Admin):
         except (SettingsError, TopicMissing):
             return -1
         return int(max(answer.timestamp for answer in answers))
-
-    def _settings_of(self, names: Iterable[str]) -> dict[str, dict[str, str]]:
-        resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in names]
-        found = {}
-        for resource, future in (self._asked("describe_configs", resources) if resources else {}).items():
-            try:
-                told = self._result(future, "settings of a topic", passing=frozenset(FORBIDDEN | MISSING))
-            except KafkaException:  # without the right to read them the other facts still stand
-                continue
-            found[resource.name] = {name: str(entry.value) for name, entry in told.items()}
-        return found
 
 
 def _facts(name: str, described: Any, settings: Mapping[str, str]) -> TopicFacts:

@@ -90,7 +90,17 @@ def _topics(connection: sqlite3.Connection) -> dict[str, Topic]:
         rows.setdefault(topic, []).append(partition)
     return {
         name: Topic(
-            TopicInfo(name, id_, count, bool(is_compacted)),
+            TopicInfo(
+                name,
+                id_,
+                count,
+                bool(is_compacted),
+                settings={
+                    "cleanup.policy": "compact" if is_compacted else "delete",
+                    "retention.ms": str(-1 if retention_ms is None else retention_ms),
+                    "retention.bytes": str(-1 if retention_bytes is None else retention_bytes),
+                },
+            ),
             tuple(rows[topic]),
             retention_ms,
             retention_bytes,
