@@ -10,12 +10,13 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from confluent_kafka import Consumer, KafkaException, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
 from penstock.errors import SettingsError
 from penstock.log.kafka import client_lines
 from penstock.log.kafka.options import PROTECTED, KafkaOptions
+from penstock.log.kafka.reaching import missing_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,6 +57,8 @@ class Connection:
                 raise SettingsError(f"Kafka property {name!r} can't be set: {PROTECTED[name]}")
         self.last_error = ""
         """What librdkafka said last about its connections, redacted: the cause behind a time-out."""
+        self.refusal = ""
+        """Likewise, when it was a login or a certificate that was refused."""
 
     def __repr__(self) -> str:
         return f"Connection({self.bootstrap_servers!r}, properties={sorted(self._properties)})"
@@ -99,6 +102,10 @@ class Connection:
         """A client for questions about topics and groups."""
         return self._made(AdminClient, {}, {})
 
+    def given(self, name: str) -> str:
+        """What the user set a property to; empty where it was not set. For choices, never to show a secret."""
+        return str(self._properties.get(name, ""))
+
     def redacted(self, text: str) -> str:
         """The text without any value that may be a secret."""
         for name, value in self._properties.items():
@@ -111,13 +118,18 @@ class Connection:
         try:
             return kind({**given, "bootstrap.servers": self.bootstrap_servers}, logger=client_lines.logger)
         except KafkaException as error:
-            raise SettingsError(f"Kafka property refused: {self.redacted(error.args[0].str())}") from None
+            told = missing_files(self._properties) or self.redacted(error.args[0].str())
+            raise SettingsError(f"Kafka property refused: {told}") from None
         except (TypeError, ValueError) as error:
             raise SettingsError(f"Kafka property refused: {self.redacted(str(error))}") from None
 
     def _note_error(self, error: Any) -> None:
-        self.last_error = self.redacted(error.str())
-        logger.debug("librdkafka: %s", self.last_error)
+        text, code = self.redacted(error.str()), error.code()
+        if code in (KafkaError._AUTHENTICATION, KafkaError._SSL):  # noqa: SLF001
+            self.refusal = text
+        if code != KafkaError._ALL_BROKERS_DOWN or not self.last_error:  # noqa: SLF001 - a sum of the causes before it
+            self.last_error = text
+        logger.debug("librdkafka: %s", text)
 
 
 def _checked_addresses(bootstrap_servers: str) -> str:
