@@ -184,7 +184,11 @@ class Admin:
         try:
             return "consumer" in self._broker_setting("group.coordinator.rebalance.protocols")
         except SettingsError as error:
-            logger.info("group protocol: classic, because the broker's settings can't be read (%s)", error)
+            logger.info(
+                "group protocol: classic, because the brokers' settings are not shown to us (no DescribeConfigs on the cluster); "
+                'on Kafka 4 set [kafka_log] group_protocol = "consumer"'
+            )
+            logger.debug("brokers' settings: %s", error)
             return False
 
     def _broker_setting(self, name: str) -> str:
@@ -246,14 +250,16 @@ class Admin:
     def _settings_of(self, names: Iterable[str]) -> dict[str, dict[str, str]]:
         """The settings of topics; those that we may not read are left out: the other facts still stand."""
         resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in names]
-        found = {}
+        found, hidden = {}, []
         for resource, future in (self._asked("describe_configs", resources) if resources else {}).items():
             try:
                 told = self._result(future, "settings of a topic", passing=frozenset(FORBIDDEN | MISSING))
             except KafkaException as error:
-                logger.info("settings of topic %s can't be read: %s", resource.name, error)
+                hidden += [resource.name] if error.args[0].code() in FORBIDDEN else []
                 continue
             found[resource.name] = {name: str(entry.value) for name, entry in told.items()}
+        if hidden:
+            logger.info("settings are not shown to us (no DescribeConfigs) of: %s", ", ".join(sorted(hidden)))
         return found
 
     def _copies(self) -> int:

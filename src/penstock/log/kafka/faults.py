@@ -38,6 +38,13 @@ FORBIDDEN = frozenset(
         KafkaError._AUTHENTICATION,  # noqa: SLF001
     }
 )
+RESOURCES = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: "Read the input topic, Write results and dead letters, both on <task>.retry "
+    "and penstock-state (Create on topics that it is to make)",
+    KafkaError.GROUP_AUTHORIZATION_FAILED: "Read the group that has the task's name",
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED: "do this on the cluster (IdempotentWrite to write, Create to make topics)",
+}
+"""What a worker needs of each kind that access rules are about."""
 MOVING = frozenset(
     {
         KafkaError.NOT_LEADER_FOR_PARTITION,
@@ -58,6 +65,21 @@ class Moving(LogUnavailable):
     """Ask the same again in a moment."""
 
 
+def _permission(code: int, connection: Connection) -> str:
+    """What to let whom do: Kafka tells the kind of the resource only, its name stands in what was done."""
+    name = connection.given("sasl.username")
+    user = f"user {name!r}" if name else "this client"
+    if code == KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED:
+        return (
+            f"allow {user} Write and Describe on transactional ids that begin with the task's name and '/'. Where that "
+            'cannot be had, set [kafka_log] delivery = "at_least_once": it needs no transactions, and a crash may then '
+            "double results"
+        )
+    if code in RESOURCES:
+        return f"allow {user} to: {RESOURCES[code]}. `penstock doctor MODULE:TASK` names every rule that is missing"
+    return f"check sasl.* and ssl.* in [kafka]: {connection.bootstrap_servers} does not know {user}"
+
+
 def missing(topics: Iterable[str]) -> TopicMissing:
     """These do not exist."""
     names = sorted(topics)
@@ -76,9 +98,7 @@ def meaning(error: KafkaError, doing: str, connection: Connection) -> PenstockEr
     if code in MISSING:
         return TopicMissing(f"{doing}: {text}; `penstock topics create` makes topics")
     if code in FORBIDDEN:
-        return SettingsError(
-            f"{doing}: Kafka refused ({text}); check the user and its ACLs at {connection.bootstrap_servers}"
-        )
+        return SettingsError(f"{doing}: Kafka refused ({text}); {_permission(code, connection)}")
     if code in UNSUPPORTED:
         return SettingsError(f"{doing}: the broker at {connection.bootstrap_servers} is too old for this ({text})")
     if code in MOVING:

@@ -96,6 +96,8 @@ class Reader:
                 error = message.error()
                 if error is None:
                     found.append(record_of(message))
+                elif error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+                    continue  # the group that librdkafka wants to have is joined by nobody, and may be forbidden
                 elif error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001
                     raise meaning(error, f"reading {partition.topic}/{partition.number}", self._connection)
                 else:  # an end that was true before the latest records is no end
