@@ -1,0 +1,89 @@
+"""Says when a worker has nothing to do because its group has more members than its topic has partitions.
+
+log, pipeline → [standby] → log line
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Self
+
+from penstock.errors import LogUnavailable, PenstockError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from penstock.engine.pipeline import Pipeline
+    from penstock.log.base import EventLog, GroupMember
+
+logger = logging.getLogger("penstock.ops")
+LOOK_SECONDS = 5.0
+SHOWN_MEMBERS = 5
+
+
+class Standby:
+    """Looks for as long as its context is open. One line when a task begins to stand by, one when it has work again."""
+
+    def __init__(self, log: EventLog, pipelines: Sequence[Pipeline], look_seconds: float = LOOK_SECONDS) -> None:
+        self._log = log
+        self._pipelines = pipelines
+        self._look_seconds = look_seconds
+        self._idle: set[str] = set()
+        self._is_blind = False
+        self._watch: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._watch = asyncio.create_task(self._keep_looking(), name="standby")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.gather(self._watch, return_exceptions=True)
+
+    async def look(self) -> None:
+        """Ask the log once; what it does not tell now is asked again at the next look."""
+        try:
+            for pipeline in self._pipelines:
+                await self._of(pipeline)
+        except LogUnavailable as weather:
+            logger.debug("who owns which partition could not be asked: %s", weather)
+        except PenstockError as error:
+            if not self._is_blind:
+                logger.warning("whether this worker is one too many can't be seen: %s", error)
+            self._is_blind = True
+
+    async def _keep_looking(self) -> None:
+        while True:
+            await asyncio.sleep(self._look_seconds)
+            await self.look()
+
+    async def _of(self, pipeline: Pipeline) -> None:
+        task, reading = pipeline.task, pipeline.reading()
+        if not reading.has_joined or reading.is_draining:
+            return
+        if any(partition.topic == task.reads for partition in pipeline.positions()):
+            if task.name in self._idle:
+                self._idle.discard(task.name)
+                logger.info("%s: this worker has partitions of %s now", task.name, task.reads)
+            return
+        if task.name in self._idle:
+            return
+        wanted = set(await self._log.bounds(task.reads))
+        members = [member for member in (await self._log.groups()).get(task.group, []) if member.is_alive]
+        busy = [member for member in members if wanted.intersection(member.partitions)]
+        # While partitions move, or a member's place is not known yet, nobody is one too many.
+        if len(members) > len(wanted) and wanted.issubset(p for member in busy for p in member.partitions):
+            self._idle.add(task.name)
+            logger.warning("%s", _told(task.group, task.reads, len(wanted), members, busy))
+
+
+def _told(group: str, topic: str, partitions: int, members: list[GroupMember], busy: list[GroupMember]) -> str:
+    names = ", ".join(sorted(member.member for member in busy)[:SHOWN_MEMBERS])
+    more = f" and {len(busy) - SHOWN_MEMBERS} more" if len(busy) > SHOWN_MEMBERS else ""
+    count = f"{partitions} partition{'' if partitions == 1 else 's'}"
+    return (
+        f"group {group} has {len(members)} members and {topic} has {count}, which belong to {names}{more}: this worker "
+        "gets no events and stands by until one of them leaves. Stop it, or give the topic more partitions"
+    )

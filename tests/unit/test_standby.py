@@ -1,0 +1,132 @@
+"""More workers than partitions: said once, by name, and only where it is so."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import pytest
+
+from fakes import ScriptedTier, make_task
+from penstock.engine.pipeline import Pipeline, PipelineOptions
+from penstock.errors import LogUnavailable, SettingsError
+from penstock.log.base import TopicSpec
+from penstock.log.sqlite import SqliteLog, SqliteOptions
+from penstock.log.topics import topic_specs
+from penstock.ops.standby import Standby
+
+QUICK = PipelineOptions(commit_interval_seconds=0.01, drain_seconds=5.0)
+QUIET = SqliteOptions(session_timeout_seconds=60.0)
+
+
+class Unwilling(SqliteLog):
+    """A log that says nothing about its groups when a test says so."""
+
+    refusal: Exception | None = None
+
+    async def groups(self):
+        if self.refusal is not None:
+            raise self.refusal
+        return await super().groups()
+
+
+@asynccontextmanager
+async def working(path):
+    """A worker's pipeline at work on a log of its own."""
+    log, tier = Unwilling(path, options=QUIET), ScriptedTier()
+    pipeline, stop = Pipeline(make_task(tier), [tier], log, QUICK), asyncio.Event()
+    run = asyncio.create_task(pipeline.run(stop))
+    try:
+        yield log, pipeline, stop, run
+    finally:
+        stop.set()
+        await asyncio.gather(run, return_exceptions=True)
+        await log.close()
+
+
+async def made(path, partitions):
+    log = SqliteLog(path, options=QUIET)
+    specs = topic_specs(make_task(ScriptedTier()), partitions)
+    await log.create_topics([TopicSpec(s.name, s.partitions, s.retention_ms, s.is_compacted) for s in specs])
+    await log.close()
+
+
+def inputs(pipeline):
+    return sum(partition.topic == "notes" for partition in pipeline.positions())
+
+
+async def until(condition):
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+async def test_the_worker_that_is_one_too_many_says_so_once(tmp_path, caplog):
+    """Group, members and partitions are named; whoever has work says nothing; when one leaves, the spare one takes over."""
+    await made(tmp_path / "one.db", partitions=1)
+    caplog.set_level(logging.INFO, "penstock.ops")
+    async with AsyncExitStack() as stack:
+        workers = [await stack.enter_async_context(working(tmp_path / "one.db")) for _ in range(2)]
+        await until(lambda: sorted(inputs(p) for _, p, _, _ in workers) == [0, 1])
+        await until(lambda: all(p.reading().has_joined for _, p, _, _ in workers))
+        spare, busy = sorted(workers, key=lambda worker: inputs(worker[1]))
+        standby = Standby(spare[0], [spare[1]])
+        for _ in range(3):
+            await standby.look()
+            await Standby(busy[0], [busy[1]]).look()
+        (line,) = caplog.messages
+        for part in ("group labeler has 2 members", "notes has 1 partition", "stands by", "Stop it"):
+            assert part in line
+        caplog.clear()
+        busy[2].set()
+        await busy[3]
+        await until(lambda: inputs(spare[1]) == 1)
+        await standby.look()
+        assert caplog.messages == ["labeler: this worker has partitions of notes now"]
+
+
+async def test_as_many_workers_as_partitions_say_nothing(tmp_path, caplog):
+    """Nobody is one too many while everybody has a share."""
+    await made(tmp_path / "two.db", partitions=2)
+    async with AsyncExitStack() as stack:
+        workers = [await stack.enter_async_context(working(tmp_path / "two.db")) for _ in range(2)]
+        await until(lambda: [inputs(p) for _, p, _, _ in workers] == [1, 1])
+        for log, pipeline, _, _ in workers:
+            await Standby(log, [pipeline]).look()
+    assert not [record for record in caplog.records if record.name == "penstock.ops"]
+
+
+async def test_partitions_on_their_way_are_no_reason(tmp_path, caplog):
+    """A worker that has joined and owns nothing yet is not one too many where the group has room for it."""
+    await made(tmp_path / "three.db", partitions=3)
+    async with AsyncExitStack() as stack:
+        _, first, _, _ = await stack.enter_async_context(working(tmp_path / "three.db"))
+        await until(lambda: inputs(first) == 3)
+        log, late, _, _ = await stack.enter_async_context(working(tmp_path / "three.db"))
+        await until(lambda: late.reading().has_joined)
+        standby = Standby(log, [late])
+        async with asyncio.timeout(20):
+            while not inputs(late):
+                await standby.look()
+    assert not [record for record in caplog.records if record.name == "penstock.ops"]
+
+
+@pytest.mark.parametrize(("refusal", "lines"), [(LogUnavailable("away"), 0), (SettingsError("no right to look"), 1)])
+async def test_what_the_log_does_not_tell_stops_nobody(tmp_path, caplog, refusal, lines):
+    """Weather is asked again; a right that is missing is said once."""
+    await made(tmp_path / "one.db", partitions=1)
+    caplog.set_level(logging.WARNING, "penstock.ops")
+    async with AsyncExitStack() as stack:
+        workers = [await stack.enter_async_context(working(tmp_path / "one.db")) for _ in range(2)]
+        await until(lambda: sorted(inputs(p) for _, p, _, _ in workers) == [0, 1])
+        await until(lambda: all(p.reading().has_joined for _, p, _, _ in workers))
+        log, pipeline, _, _ = min(workers, key=lambda worker: inputs(worker[1]))
+        log.refusal = refusal
+        standby = Standby(log, [pipeline])
+        for _ in range(3):
+            await standby.look()
+        assert len(caplog.messages) == lines
+        log.refusal = None
+        await standby.look()
+        assert "stands by" in caplog.messages[-1]
