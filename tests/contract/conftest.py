@@ -9,11 +9,13 @@ import pytest
 
 import kafka_broker
 from penstock.log.base import EventLog
+from penstock.log.kafka.options import KafkaOptions
 from penstock.log.sqlite import SqliteLog, SqliteOptions
 
 LOGS = ["sqlite"]
 if hasattr(kafka_broker, "kafka_log_factory"):
     LOGS.append(pytest.param("kafka", marks=pytest.mark.kafka))
+    LOGS.append(pytest.param("kafka-at-least-once", marks=[pytest.mark.kafka, pytest.mark.slow]))
 
 QUICK = SqliteOptions(heartbeat_seconds=0.1, session_timeout_seconds=2.0, synchronous="normal")
 
@@ -21,6 +23,10 @@ QUICK = SqliteOptions(heartbeat_seconds=0.1, session_timeout_seconds=2.0, synchr
 def _factory(kind: str, directory: Path) -> Callable[[], EventLog]:
     if kind == "kafka":
         return kafka_broker.kafka_log_factory()
+    if (
+        kind == "kafka-at-least-once"
+    ):  # what the contract promises without a crash; what it cannot: test_kafka_delivery.py
+        return kafka_broker.kafka_log_factory(options=KafkaOptions(delivery="at_least_once"))
     return lambda: SqliteLog(directory / "log.db", options=QUICK)
 
 

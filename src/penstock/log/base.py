@@ -4,7 +4,8 @@ producers → [log] → intake …  checkpoint → [log] → sinks
 
 Promises of every choice (`tests/contract/` holds them):
   * records of a partition keep their order; readers see committed records only;
-  * `commit` writes everything of a `Progress` or nothing (law 2), and only for partitions that this consumer owns
+  * `commit` writes everything of a `Progress` or nothing (law 2; a log whose `delivery` is `at_least_once` writes progress
+    after the rest and says so), and only for partitions that this consumer owns
     at that very moment (law 3); the ownership of a partition ends when `Listener.revoked` returns;
   * after a restart, `Assignment` gives back the watermark and the map exactly as committed.
 """
@@ -12,7 +13,7 @@ Promises of every choice (`tests/contract/` holds them):
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from penstock.log.offset_map import OffsetMap
 from penstock.record import NewRecord, Partition, Position, Record
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from penstock.task import StartFrom
+
+
+Delivery = Literal["exactly_once", "at_least_once"]
+"""Whether results and progress are one act (law 2), or results may be there twice after a crash, with the same ids."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +163,16 @@ class GroupMember:
 
 class EventLog(Protocol):
     """The whole log. Opening it is cheap; one serves a process."""
+
+    @property
+    def kind(self) -> str:
+        """Which choice it is: `sqlite`, `kafka`."""
+        ...
+
+    @property
+    def delivery(self) -> Delivery:
+        """What its commits promise; told wherever a person looks."""
+        ...
 
     async def append(self, records: Sequence[NewRecord]) -> list[Position]:
         """Write records, durable when this returns. Keys decide partitions as Kafka's own clients do (murmur2)."""

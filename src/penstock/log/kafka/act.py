@@ -41,10 +41,14 @@ def composed(progress: Progress, ownership: Ownership) -> Act:
     if lost:
         raise PartitionsLost(lost)
     marks = {part.partition: _mark(part, ownership[part.partition]) for part in progress.parts}
-    records = [record for part in progress.parts for record in part.appends]
-    records.extend(progress.appends)
+    records = records_of(progress)
     changed = frozenset(p for p, mark in marks.items() if ownership[p].committed != mark.committed)
     return Act(records, marks, changed)
+
+
+def records_of(progress: Progress) -> list[NewRecord]:
+    """All that is appended, in order."""
+    return [record for part in progress.parts for record in part.appends] + list(progress.appends)
 
 
 def _mark(part: PartProgress, owned: Owned) -> Owned:

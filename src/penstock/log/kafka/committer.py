@@ -12,10 +12,9 @@ from confluent_kafka import KafkaError, KafkaException
 
 from penstock.errors import LogError, LogUnavailable, PartitionsLost, PenstockError
 from penstock.log.kafka import faults
-from penstock.log.kafka.act import Act, check_sizes, composed
-from penstock.log.kafka.appender import settings_of
+from penstock.log.kafka.act import Act, check_sizes, composed, records_of
 from penstock.log.kafka.connection import Connection, logger
-from penstock.record import NewRecord, Partition, Position
+from penstock.log.kafka.writing import Report, produce
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,7 +51,7 @@ class Committer:
         self._group, self._transactional_id, self._on_fenced = group, transactional_id, on_fenced
         self._options = connection.options
         self._producer: Any = None
-        self._report = _Report()
+        self._report = Report()
         self._is_stopping = False
 
     def start(self) -> None:
@@ -72,7 +71,7 @@ class Committer:
 
     def commit(self, progress: Progress) -> None:
         """All of it in one act, or an exception and nothing of it."""
-        records = [record for part in progress.parts for record in part.appends] + list(progress.appends)
+        records = records_of(progress)
         check_sizes(records, self._options.max_record_bytes)
         self._admin.require_topics({record.topic for record in records})
         with self._ownership.lock:
@@ -93,15 +92,15 @@ class Committer:
     def _write(self, act: Act) -> None:
         if self._producer is None:
             self.start()
-        self._report = report = _Report()
+        self._report = report = Report()
         try:
             self._producer.begin_transaction()
-            self._produce(act, report)
+            produce(self._producer, act.records, report, self._options.transaction_timeout_seconds)
             if act.progress:
                 metadata, offsets = self._ownership.metadata, act.offsets
                 self._insist(lambda seconds: self._producer.send_offsets_to_transaction(offsets, metadata, seconds))
         except (KafkaException, BufferError) as error:
-            self._give_up(_error_of(error), act)
+            self._give_up(error_of(error), act)
         try:
             self._insist(self._producer.commit_transaction)
         except KafkaException as error:
@@ -109,25 +108,6 @@ class Committer:
         if self._producer is not None:
             self._serve_reports()
         self._reader.expect(report.positions)
-
-    def _produce(self, act: Act, report: _Report) -> None:
-        last = len(act.records) - 1
-        for number, record in enumerate(act.records):
-            told = report.told_last if number == last else report.told
-            self._enqueue(record, told)
-
-    def _enqueue(self, record: NewRecord, told: Callable[[KafkaError | None, Any], None]) -> None:
-        end = time.monotonic() + self._options.transaction_timeout_seconds
-        settings = {**settings_of(record), "on_delivery": told}
-        while True:
-            try:
-                self._producer.produce(record.topic, record.value, record.key, **settings)
-            except BufferError:
-                if time.monotonic() > end:
-                    raise
-                self._producer.poll(RETRY_WAIT_SECONDS)
-            else:
-                return
 
     def _give_up(self, error: KafkaError, act: Act) -> None:
         """It broke before the commit was asked for: nothing of it can become visible. Always raises."""
@@ -228,27 +208,6 @@ class Committer:
                 return
 
 
-class _Report:
-    """What the broker said about the records of one act."""
-
-    def __init__(self) -> None:
-        self.error: KafkaError | None = None
-        self.positions: dict[Partition, int] = {}
-        """The last offset written in each partition."""
-        self.last: Position | None = None
-        """Where the act's last record is: without it the commit was never sent."""
-
-    def told(self, error: KafkaError | None, message: Any) -> None:
-        if error is None:
-            self.positions[Partition(message.topic(), message.partition())] = message.offset()
-        else:
-            self.error = self.error or error
-
-    def told_last(self, error: KafkaError | None, message: Any) -> None:
-        self.told(error, message)
-        if error is None:
-            self.last = Position(message.topic(), message.partition(), message.offset())
-
-
-def _error_of(error: KafkaException | BufferError) -> KafkaError:
+def error_of(error: KafkaException | BufferError) -> KafkaError:
+    """What a client raised, as Kafka's own error."""
     return error.args[0] if isinstance(error, KafkaException) else KafkaError(KafkaError._QUEUE_FULL)  # noqa: SLF001

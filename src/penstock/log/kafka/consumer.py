@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from penstock.log.base import Progress
     from penstock.log.kafka.ownership import Ownership
+    from penstock.log.kafka.two_steps import TwoStepCommitter
     from penstock.record import Partition, Record
 
 REBALANCE_SECONDS = 10.0
@@ -42,7 +43,7 @@ class KafkaConsumer:
     def __init__(
         self,
         membership: Membership,
-        committer: Committer,
+        committer: Committer | TwoStepCommitter,
         ownership: Ownership,
         held: Held,
         consumer_thread: ThreadPoolExecutor,
@@ -81,7 +82,7 @@ class KafkaConsumer:
         self._consumer_thread.submit(self._membership.resume, list(partitions))
 
     async def commit(self, progress: Progress) -> None:
-        """One Kafka transaction."""
+        """One Kafka transaction; or, at least once, the records and then the progress."""
         if self._closing is not None and self._closing.done():
             raise LogError("this consumer is closed")
         give_up = time.monotonic() + REBALANCE_SECONDS

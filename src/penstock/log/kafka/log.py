@@ -12,19 +12,21 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from penstock.errors import SettingsError
-from penstock.log.base import Bounds, Consumer, GroupMember, Listener, TopicInfo, TopicSpec
+from penstock.log.base import Bounds, Consumer, Delivery, GroupMember, Listener, TopicInfo, TopicSpec
 from penstock.log.kafka.act import check_sizes
 from penstock.log.kafka.admin import Admin
 from penstock.log.kafka.appender import Appender
 from penstock.log.kafka.committer import STABLE_SLACK_SECONDS, Committer
-from penstock.log.kafka.connection import Connection
+from penstock.log.kafka.connection import Connection, logger
 from penstock.log.kafka.consumer import KafkaConsumer
+from penstock.log.kafka.errands import Errands
 from penstock.log.kafka.held import Held
 from penstock.log.kafka.membership import Membership
 from penstock.log.kafka.options import KafkaOptions
 from penstock.log.kafka.ownership import Ownership
 from penstock.log.kafka.reader import Reader
 from penstock.log.kafka.standing import Stands
+from penstock.log.kafka.two_steps import TwoStepCommitter
 from penstock.log.offset_map import OffsetMap
 
 if TYPE_CHECKING:
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 
 class KafkaLog:
     """An `EventLog` on a cluster. Making one opens no connection; the first call that needs one tells a wrong address."""
+
+    kind = "kafka"
 
     def __init__(
         self,
@@ -50,6 +54,11 @@ class KafkaLog:
         self._reader = Reader(self._connection, self._admin)
         self._appender = Appender(self._connection)
         self._consumers: list[KafkaConsumer] = []
+
+    @property
+    def delivery(self) -> Delivery:
+        """`exactly_once`, or what the cluster's ACLs make of it."""
+        return self._options.delivery
 
     def __repr__(self) -> str:
         return f"KafkaLog({self._connection.bootstrap_servers!r})"
@@ -123,18 +132,12 @@ class KafkaLog:
     ) -> KafkaConsumer:
         loop = asyncio.get_running_loop()
         threads = [ThreadPoolExecutor(1, f"penstock-kafka-{part}") for part in ("consume", "commit")]
-        ownership, held = Ownership(), Held()
+        ownership, held, errands = Ownership(), Held(), Errands(threads[0])
         stands = Stands(self._admin, group, start_from, self._stable_seconds, self._options.unread_lost)
-        membership = Membership(self._connection, settings, topics, stands, ownership, held, listener, loop, threads[0])
-        committer = Committer(
-            self._connection,
-            self._admin,
-            self._reader,
-            ownership,
-            group=group,
-            transactional_id=f"{group}/{slot}",
-            on_fenced=membership.fenced,
+        membership = Membership(
+            self._connection, settings, topics, stands, ownership, held, listener, loop, threads[0], errands
         )
+        committer = self._committer(group, slot, ownership, membership, errands)
         try:
             await loop.run_in_executor(threads[1], committer.start)
             await loop.run_in_executor(threads[0], membership.join)
@@ -145,6 +148,18 @@ class KafkaLog:
         return KafkaConsumer(
             membership, committer, ownership, held, threads[0], threads[1], self._options.max_record_bytes
         )
+
+    def _committer(
+        self, group: str, slot: str, ownership: Ownership, membership: Membership, errands: Errands
+    ) -> Committer | TwoStepCommitter:
+        parts = (self._connection, self._admin, self._reader, ownership)
+        if self._options.delivery == "at_least_once":
+            logger.warning(
+                "group %s: delivery is at_least_once: after a crash results may be there twice, with the same ids",
+                group,
+            )
+            return TwoStepCommitter(*parts, errands, commit_marks=membership.commit_marks, on_fenced=membership.fenced)
+        return Committer(*parts, group=group, transactional_id=f"{group}/{slot}", on_fenced=membership.fenced)
 
     @property
     def _stable_seconds(self) -> float:

@@ -13,6 +13,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from penstock.errors import LogError, PenstockError, UserError
 from penstock.log.kafka.connection import Connection, logger
 from penstock.log.kafka.faults import FORBIDDEN, MISSING, UNSUPPORTED, meaning
+from penstock.log.kafka.marks import commit_marks
 from penstock.log.kafka.reader import record_of, taken
 from penstock.log.kafka.telling import Telling
 from penstock.record import Partition, Record
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from penstock.log.base import Listener
+    from penstock.log.kafka.errands import Errands
     from penstock.log.kafka.held import Held
     from penstock.log.kafka.ownership import Ownership
     from penstock.log.kafka.standing import Standing, Stands
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 MAX_HELD_WITHOUT_ROOM = 64
 """Records that serving rebalances may take while the engine has no room; then all partitions are paused."""
 SLICE_SECONDS = 0.5
+ERRAND_SLICE_SECONDS = 0.02
+"""Where commits come to this thread, they wait at most so long for a call that waits for records."""
 
 
 class Membership:
@@ -46,10 +50,13 @@ class Membership:
         listener: Listener,
         loop: AbstractEventLoop,
         thread: Executor,
+        errands: Errands,
     ) -> None:
         self._connection, self._settings, self._topics = connection, settings, list(topics)
         self._stands, self._ownership, self._held = stands, ownership, held
-        self._telling, self._thread = Telling(listener, loop), thread
+        self._telling, self._thread, self._errands = Telling(listener, loop, errands), thread, errands
+        self._commits_here = connection.options.delivery == "at_least_once"
+        self._slice_seconds = ERRAND_SLICE_SECONDS if self._commits_here else SLICE_SECONDS
         self.paused: set[Partition] = set()
         """What the engine has paused; changed on the event loop, and here when a partition goes."""
         self._consumer: Any = None
@@ -77,7 +84,8 @@ class Membership:
             self._is_held_back = False
             self._resume(self._ownership.partitions())
         end = time.monotonic() + timeout_seconds
-        while not self._keep(taken(self._consumer, room, max(0.0, min(SLICE_SECONDS, end - time.monotonic())))):
+        while not self._keep(taken(self._consumer, room, self._slice(end))):
+            self._errands.serve()
             if time.monotonic() >= end or self._is_wanted_back or self._ownership.is_stale:
                 break
         self._after()
@@ -90,7 +98,8 @@ class Membership:
             if len(self._held) >= MAX_HELD_WITHOUT_ROOM and not self._is_held_back:
                 self._is_held_back = True
                 self._pause(self._ownership.partitions())
-            self._keep(self._consumer.consume(1, max(0.0, min(SLICE_SECONDS, end - time.monotonic()))))
+            self._keep(self._consumer.consume(1, self._slice(end)))
+            self._errands.serve()
             if time.monotonic() >= end or self._is_wanted_back:
                 break
         self._after()
@@ -111,8 +120,11 @@ class Membership:
 
     def leave(self) -> None:
         """Hand over all that is ours, then leave the group."""
-        consumer, owned = self._consumer, self._ownership.partitions()
-        self._hand_over(owned)
+        if self._commits_here and self._consumer is not None and self._is_another():
+            self._ownership.is_stale = True  # inside `revoked` nobody could look again
+            self._look_again()
+        consumer = self._consumer
+        self._hand_over(self._ownership.partitions())
         self._consumer = None
         if consumer is not None:
             consumer.close()
@@ -125,6 +137,21 @@ class Membership:
         """From the committer, which holds the ownership's lock: nothing is ours any more; join again."""
         lost = self._ownership.remove(self._ownership.partitions())
         self._thread.submit(self._guarded, self._rejoin, lost, reason)
+
+    def commit_marks(self, marks: Sequence[TopicPartition]) -> None:
+        """Progress without a transaction. The coordinator checks the member; that it is still the one to whom these
+        partitions were given, we check: to a member that left an empty group it would say yes.
+        """
+        if self._consumer is None or self._is_another():
+            raise KafkaException(KafkaError(KafkaError.ILLEGAL_GENERATION))
+        commit_marks(self._consumer, marks)
+
+    def _is_another(self) -> bool:
+        """The group has moved on since our metadata was taken."""
+        return bool(self._consumer.consumer_group_metadata() != self._ownership.metadata)
+
+    def _slice(self, end: float) -> float:
+        return max(0.0, min(self._slice_seconds, end - time.monotonic()))
 
     def _guarded(self, call: Callable[..., None], *arguments: Any) -> None:
         """For calls whose result nobody waits for: what they raise, the next call raises."""
@@ -239,9 +266,7 @@ class Membership:
         marks = [
             TopicPartition(s.assignment.partition.topic, s.assignment.partition.number, *s.owned.committed) for s in new
         ]
-        for mark in consumer.commit(offsets=marks, asynchronous=False):
-            if mark.error is not None:
-                raise KafkaException(mark.error)
+        commit_marks(consumer, marks)
 
     def _hand_over(self, partitions: list[Partition]) -> None:
         """The engine may finish and commit until its deadline; then they are gone."""

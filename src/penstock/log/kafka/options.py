@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from penstock.errors import SettingsError
+from penstock.log.base import Delivery
 
 PROTECTED: Mapping[str, str] = {
     "isolation.level": "readers must see committed records only",
@@ -51,6 +52,9 @@ class KafkaOptions:
 
     group_protocol: Literal["auto", "consumer", "classic"] = "auto"
     """`auto`: the broker's own (`consumer`, Kafka 4) where it has it, cooperative-sticky else."""
+    delivery: Delivery = "exactly_once"
+    """`at_least_once` uses no transactions, for clusters whose ACLs refuse them: results first, then progress. Nothing is
+    lost; a worker that dies between the two doubles results, with the same ids."""
     static_membership: bool = False
     """A worker that restarts with the same `slot` within the session time-out gets its partitions back without a rebalance."""
     replication_factor: int = -1

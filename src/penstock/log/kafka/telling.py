@@ -1,5 +1,7 @@
 """The listener, as the consumer's thread calls it: on the event loop, one call at a time, waited for here.
 
+Meanwhile the thread does the committer's errands: what the listener commits before it returns may need this very thread.
+
 membership → [telling] → engine
 """
 
@@ -7,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING, Any
 
 from penstock.log.kafka.connection import logger
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
 
     from penstock.log.base import Assignment, Listener
+    from penstock.log.kafka.errands import Errands
     from penstock.record import Partition
 
 SLACK_SECONDS = 2.0
@@ -26,8 +28,8 @@ LOOK_SECONDS = 1.0
 class Telling:
     """What the listener raises is kept in `failure`: a rebalance callback has nobody to raise it to."""
 
-    def __init__(self, listener: Listener, loop: asyncio.AbstractEventLoop) -> None:
-        self._listener, self._loop = listener, loop
+    def __init__(self, listener: Listener, loop: asyncio.AbstractEventLoop, errands: Errands) -> None:
+        self._listener, self._loop, self._errands = listener, loop, errands
         self.is_going_on = False
         """The consumer's thread waits for the listener: it serves nothing else now."""
         self.failure: Exception | None = None
@@ -59,15 +61,15 @@ class Telling:
 
     def _wait(self, told: Coroutine[Any, Any, None], deadline: float | None) -> None:
         future = asyncio.run_coroutine_threadsafe(told, self._loop)
+        future.add_done_callback(lambda _: self._errands.nudge())
         while not self._loop.is_closed():
+            if future.done():
+                return future.result()
             now = time.monotonic()
-            try:
-                return future.result(LOOK_SECONDS if deadline is None else max(0.0, min(LOOK_SECONDS, deadline - now)))
-            except FutureTimeoutError:
-                if future.done():  # it raised one itself
-                    raise
             if deadline is not None and now >= deadline:
                 break
+            rest = LOOK_SECONDS if deadline is None else deadline - now
+            self._errands.serve(min(LOOK_SECONDS, rest))
         future.cancel()
         logger.warning("partitions were taken before their work in flight was finished")
         return None

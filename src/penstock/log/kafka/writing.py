@@ -1,0 +1,67 @@
+"""Records handed to a producer, and what the broker said about them.
+
+committer → [writing] → producer → Kafka
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from confluent_kafka import KafkaError
+
+from penstock.log.kafka.appender import settings_of
+from penstock.record import NewRecord, Partition, Position
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    Told = Callable[[KafkaError | None, Any], None]
+
+QUEUE_FULL_SECONDS = 0.05
+
+
+class Report:
+    """What the broker said about the records of one act."""
+
+    def __init__(self) -> None:
+        self.error: KafkaError | None = None
+        self.positions: dict[Partition, int] = {}
+        """The last offset written in each partition."""
+        self.last: Position | None = None
+        """Where the act's last record is: without it a transaction's commit was never sent."""
+
+    def told(self, error: KafkaError | None, message: Any) -> None:
+        """Of one record."""
+        if error is None:
+            self.positions[Partition(message.topic(), message.partition())] = message.offset()
+        else:
+            self.error = self.error or error
+
+    def told_last(self, error: KafkaError | None, message: Any) -> None:
+        """Of the act's last record."""
+        self.told(error, message)
+        if error is None:
+            self.last = Position(message.topic(), message.partition(), message.offset())
+
+
+def produce(producer: Any, records: Sequence[NewRecord], report: Report, queue_seconds: float) -> None:
+    """Hand them over; reports come while the producer is polled. Raises `BufferError` where its queue stays full so long."""
+    last = len(records) - 1
+    for number, record in enumerate(records):
+        enqueue(producer, record, report.told_last if number == last else report.told, queue_seconds)
+
+
+def enqueue(producer: Any, record: NewRecord, told: Told, queue_seconds: float) -> None:
+    """Hand one over, and wait while the producer's queue is full."""
+    end = time.monotonic() + queue_seconds
+    settings = {**settings_of(record), "on_delivery": told}
+    while True:
+        try:
+            producer.produce(record.topic, record.value, record.key, **settings)
+        except BufferError:
+            if time.monotonic() > end:
+                raise
+            producer.poll(QUEUE_FULL_SECONDS)
+        else:
+            return
