@@ -110,10 +110,13 @@ async def _work(
 ) -> None:
     from penstock.wiring import build_worker, open_log
 
-    worker = build_worker(settings, tasks, open_log(settings), ops=settings.ops)
+    log = open_log(settings)
+    worker = build_worker(settings, tasks, log, ops=settings.ops)
     if not invocation.is_quiet:
         topics = ", ".join(f"{task.name} ({task.reads} → {task.writes})" for task in tasks)
         tell(f"running {topics} on {settings.log}; Ctrl-C finishes what is in flight and stops")
+        if log.delivery == "at_least_once":
+            tell("AT LEAST ONCE: a worker that dies may double results (same ids); kafka_log.delivery says so")
     report = asyncio.create_task(_report(worker))
     try:
         await (_until_idle(invocation, tasks, worker) if until_idle else worker.run())

@@ -62,11 +62,17 @@ def _broker(cluster: Cluster, address: KafkaAddress) -> Finding:
     return Finding("log broker", "ok", f"{address.brokers}: {count}, {protocol}")
 
 
+def _at_least_once() -> Finding:
+    why = "A worker that dies after it wrote results and before their progress doubles them, with the same ids."
+    fix = "drop doubled ids where results are read; or allow transactional ids and set kafka_log.delivery=exactly_once"
+    return Finding("log transactions", "warn", "not used: kafka_log.delivery=at_least_once", why, fix)
+
+
 class _Kafka:
     """The checks of one cluster that answers."""
 
     def __init__(self, probe: Probe, settings: Settings, tasks: Sequence[Task[Any, Any]], cluster: Cluster) -> None:
-        self._probe, self._tasks = probe, tasks
+        self._probe, self._tasks, self._delivery = probe, tasks, settings.kafka_log.delivery
         self._home = home_of(settings, cluster.brokers)
         self._brokers = self._home.servers
 
@@ -93,6 +99,8 @@ class _Kafka:
 
     async def transactions(self) -> list[Finding]:
         """Really begins one, and aborts it; then looks what the broker's clock said."""
+        if self._delivery == "at_least_once":
+            return [_at_least_once()]
         group = self._tasks[0].group if self._tasks else "penstock"
         name = f"{group}/doctor-{uuid.uuid4().hex[:8]}"
         topic = STATE_TOPIC if STATE_TOPIC in await apart(self._probe.topic_facts, [STATE_TOPIC]) else ""

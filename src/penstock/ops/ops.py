@@ -38,7 +38,7 @@ class Ops:
     def __init__(
         self, options: OpsOptions, pipelines: Sequence[Pipeline], log: EventLog, sources: Iterable[Source] = ()
     ) -> None:
-        self._pipelines = pipelines
+        self._pipelines, self._log = pipelines, log
         self._lag = LagWatch(log, pipelines, options.lag_interval_seconds)
         self._live, self._ready, self._started = Memory(), Memory(), Memory()
         self.exposition = Exposition([self._tasks, self._process, *sources])
@@ -117,6 +117,7 @@ class Ops:
 
     def _process(self) -> Iterator[Sample]:
         yield Sample(m.READY, (), int(all(check.is_ok for check in self.readiness())))
+        yield Sample(m.LOG, (self._log.kind, self._log.delivery), 1)
         yield Sample(m.BUILD, (__version__,), 1)
 
 

@@ -146,6 +146,12 @@ PARTITIONS_LOST = Metric(
 
 # --- the process -----------------------------------------------------------------------------------------------------
 READY = Metric("penstock_ready", "gauge", "1 where /readyz says yes.", ())
+LOG = Metric(
+    "penstock_log_info",
+    "gauge",
+    "1, labelled with the log in use and its delivery: exactly_once, or at_least_once where a crash may double results.",
+    ("kind", "delivery"),
+)
 BUILD = Metric("penstock_build_info", "gauge", "1, labelled with the version.", ("version",))
 
 ALL: tuple[Metric, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
