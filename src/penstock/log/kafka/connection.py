@@ -30,6 +30,9 @@ ADDRESS = re.compile(r"(\w+://)?(\[[0-9A-Fa-f:.]+\]|[^\s,:/\[\]]+)(:\d{1,5})?")
 DEFAULTS: Mapping[str, Any] = {
     "client.id": "penstock",
     "reconnect.backoff.max.ms": 1000,  # a broker that is back is found within a second
+    # "rebootstrap" (librdkafka's default since 2.11) forgets the brokers whenever all are away: a transactional producer then
+    # waits for ever on its cached group coordinator (librdkafka 2.16), and a consumer tries again 20 times a second.
+    "metadata.recovery.strategy": "none",
     "enable.metrics.push": False,
 }
 CONSUMER_DEFAULTS: Mapping[str, Any] = {
