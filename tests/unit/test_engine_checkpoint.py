@@ -125,3 +125,12 @@ def test_a_drain_never_drops_what_a_paid_answer_waits_for(keys, data):
     for key in set(keys):
         asked_of_key = [o for o in asked if keys[o] == key]
         assert all(o > max(asked_of_key, default=-1) for o in gone if keys[o] == key)
+
+
+def test_what_vanished_below_a_restored_map_is_passed():
+    """Law 4: offsets that were open at a restart and are gone since hold the watermark no longer than until reading passes them."""
+    checkpoint: Checkpoint[str] = Checkpoint()
+    checkpoint.begin(P, OffsetMap(10, 0b1_0000_0010))  # 11 and 18 are done
+    assert [checkpoint.track(P, offset) for offset in (11, 14, 18)] == [False, True, False]
+    checkpoint.resolve(P, 1, 14)
+    assert checkpoint.advance() == [(P, OffsetMap(19), [])]

@@ -38,6 +38,8 @@ class _Book(Generic[EndingT]):
     base: int
     bits: int
     end: int
+    position: int
+    """The next offset that may come: what is passed over here will never come."""
     in_flight: int = 0
     is_changed: bool = False
     endings: list[EndingT] = field(default_factory=list)
@@ -58,7 +60,7 @@ class Checkpoint(Generic[EndingT]):
         """Take up a partition where its group stands; the epoch that its items carry."""
         self._epochs += 1
         end = max(done.base, done.end)
-        self._books[partition] = _Book(self._epochs, done.base, done.bits, end)
+        self._books[partition] = _Book(self._epochs, done.base, done.bits, end, position=done.base)
         return self._epochs
 
     def epoch(self, partition: Partition) -> int:
@@ -69,12 +71,17 @@ class Checkpoint(Generic[EndingT]):
     def track(self, partition: Partition, offset: int, key: bytes | None = None) -> bool:
         """An offset is in flight. False: it is not wanted (not ours, or resolved before a restart)."""
         book = self._books.get(partition)
-        if book is None or offset < book.base or (book.bits >> (offset - book.base)) & 1:
+        if book is None or offset < book.base:
             return False
-        if offset > book.end:
-            # Nothing will ever come for the offsets between: compaction or a transaction marker.
-            book.bits |= ((1 << (offset - book.end)) - 1) << (book.end - book.base)
+        if offset > book.position:
+            # Nothing will ever come for the offsets between: compaction, a transaction marker, or what retention took.
+            first = max(book.position, book.base)
+            book.bits |= ((1 << (offset - first)) - 1) << (first - book.base)
             book.is_changed = True
+            book.end = max(book.end, offset)
+        book.position = offset + 1
+        if (book.bits >> (offset - book.base)) & 1:
+            return False
         book.end = max(book.end, offset + 1)
         book.in_flight += 1
         if self._by_key and key is not None:
@@ -127,6 +134,10 @@ class Checkpoint(Generic[EndingT]):
         book = self._books.get(partition)
         return max(map(len, book.keys.values()), default=0) if book else 0
 
+    def first_of_longest_key(self, partition: Partition) -> int:
+        """The offset that the fullest key of a partition waits for."""
+        return max(self._books[partition].keys.values(), key=len)[0].offset
+
     def advance(self) -> list[tuple[Partition, OffsetMap, list[EndingT]]]:
         """What changed since the last call: per partition where it stands now, and the endings that brought it there."""
         changed = []
@@ -145,10 +156,20 @@ class Checkpoint(Generic[EndingT]):
         """Whether `advance` would give anything."""
         return any(book.is_changed for book in self._books.values())
 
-    def span(self, partition: Partition) -> int:
-        """Offsets from the watermark to the last one tracked: what the map must be able to tell."""
+    def extent(self, partition: Partition) -> tuple[int, int, int]:
+        """Watermark, what is resolved above it as bits, and the end of what is tracked; what is not resolved in it is open."""
+        book = self._books[partition]
+        return book.base, book.bits, book.end
+
+    def is_open(self, partition: Partition, offset: int) -> bool:
+        """Ours, and not resolved."""
         book = self._books.get(partition)
-        return book.end - book.base if book else 0
+        return book is not None and offset >= book.base and not (book.bits >> (offset - book.base)) & 1
+
+    def first_open(self, partition: Partition) -> int:
+        """The earliest offset that is not resolved: what the watermark waits for."""
+        book = self._books[partition]
+        return OffsetMap(book.base, book.bits).normalised().base
 
     def in_flight(self, partitions: Iterable[Partition] | None = None) -> int:
         """Tracked and unresolved offsets (answers held back by key order count as in flight)."""

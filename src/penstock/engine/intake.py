@@ -6,17 +6,17 @@ log → [intake] → batcher → cascade
 from __future__ import annotations
 
 import time
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from penstock.engine.cascade import Ending
 from penstock.engine.reader import Reader
+from penstock.engine.room import MapRoom
 from penstock.record import Partition, Record
 from penstock.tier import Item
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable
+    from collections.abc import Container, Iterable, Sequence
 
     from penstock.engine.checkpoint import Checkpoint
     from penstock.log.base import Consumer
@@ -45,10 +45,16 @@ class Intake:
         self._checkpoint = checkpoint
         self._limits = limits
         self._reader = Reader(task)
-        self._items_of: Counter[Partition] = Counter()
         self._bytes = 0
         self._mean_bytes = 500.0
         self._paused: dict[Partition, str] = {}
+        self._aside: dict[Partition, list[Record]] = {}
+        """Records read and not begun: the map has no room for them. One poll's share at most, then their partition is paused."""
+
+    def open(self, consumer: Consumer) -> None:
+        """Where records come from."""
+        self._consumer = consumer
+        self._map_room = MapRoom(self._checkpoint, consumer.max_metadata_bytes)
 
     def room(self, waiting: int) -> int:
         """How many records may be read now, while so many items wait for a call."""
@@ -63,9 +69,15 @@ class Intake:
         items: list[Item] = []
         endings: list[Ending] = []
         now_ms = time.time_ns() // 1_000_000
+        self._map_room.refresh()
         for record in records:
             partition = Partition(record.topic, record.partition)
-            if partition in leaving or not self._checkpoint.track(partition, record.offset, record.key):
+            if partition in leaving or not self._checkpoint.epoch(partition):
+                continue
+            if partition in self._aside or not self._map_room.takes(partition, record.offset):
+                self._put_aside(partition, record)
+                continue
+            if not self._checkpoint.track(partition, record.offset, record.key):
                 continue
             size = record.size
             self._bytes += size
@@ -84,21 +96,28 @@ class Intake:
         self._bytes -= item.record.size
         item.input, item.text = None, ""
 
-    def hold_back(self, consumer: Consumer) -> None:
-        """Pause partitions whose map or whose keys have no room, resume those that have it again."""
+    def hold_back(self) -> Sequence[Record]:
+        """Pause partitions whose map or whose keys have no room, resume those that have it again.
+
+        Returns records that were put aside and may be tried now: `read` takes them before anything newer.
+        """
+        late = self._fetch_aside()
         for partition in self._checkpoint.partitions():
-            why = self._why_full(partition, consumer.max_metadata_bytes)
+            why = self._why_full(partition)
             if why and partition not in self._paused:
-                consumer.pause([partition])
+                self._consumer.pause([partition])
                 self._paused[partition] = why
             elif not why and partition in self._paused:
-                consumer.resume([partition])
+                self._consumer.resume([partition])
                 del self._paused[partition]
+        return late
 
     def forget(self, partitions: Iterable[Partition]) -> None:
         """They are no longer ours."""
         for partition in partitions:
             self._paused.pop(partition, None)
+            self._map_room.forget(partition)
+            self._bytes -= sum(record.size for record in self._aside.pop(partition, ()))
 
     @property
     def bytes_in_flight(self) -> int:
@@ -110,9 +129,19 @@ class Intake:
         """Partitions that are not read now, and why: `offset_map` or `key_order`."""
         return dict(self._paused)
 
-    def _why_full(self, partition: Partition, max_metadata_bytes: int) -> str:
-        # Base64 of the plain bits is the longest that the map can get; one more poll may land in this partition whole.
-        if (self._checkpoint.span(partition) + self._limits.max_poll_records) // 6 + 100 > max_metadata_bytes:
+    def _put_aside(self, partition: Partition, record: Record) -> None:
+        self._aside.setdefault(partition, []).append(record)
+        self._bytes += record.size
+
+    def _fetch_aside(self) -> list[Record]:
+        late: list[Record] = []
+        for partition in [p for p in self._aside if self._map_room.is_ample(p)]:
+            late += self._aside.pop(partition)
+        self._bytes -= sum(record.size for record in late)
+        return late
+
+    def _why_full(self, partition: Partition) -> str:
+        if partition in self._aside:
             return "offset_map"
         if self._task.order == "key" and self._checkpoint.longest_key(partition) >= self._limits.max_per_key:
             return "key_order"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import time
 from collections import Counter
@@ -21,6 +22,7 @@ from penstock.engine.cascade import Cascade, Ending, Stage
 from penstock.engine.checkpoint import Checkpoint
 from penstock.engine.commit import LOG_PATIENCE_SECONDS, Committer
 from penstock.engine.fetching import Fetches
+from penstock.engine.holds import Holds
 from penstock.engine.intake import Intake, IntakeLimits
 from penstock.engine.readings import Reading, StageReading
 from penstock.engine.retry import RetryOptions
@@ -32,7 +34,7 @@ from penstock.telemetry.counts import Counts
 from penstock.telemetry.pulse import Pulse, Trouble
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from penstock.log.base import Assignment, Consumer, EventLog
     from penstock.log.offset_map import OffsetMap
@@ -74,9 +76,10 @@ class Pipeline:
         self._fetches = Fetches(task)
         self._cascade = Cascade(task, tiers, self._options.batch, self._options.retry)
         self._waits = Waits(task.name)
+        self._holds = Holds(task.name, self._checkpoint)
         self._committer = Committer(task, self._checkpoint, self.counts)
         self._tiers = tiers
-        self._calls: set[asyncio.Task[None]] = set()
+        self._calls: dict[asyncio.Task[None], list[Item]] = {}
         self._consumer: Consumer | None = None
         self._leaving: set[Partition] = set()
         self._wake_calls = asyncio.Event()
@@ -97,6 +100,7 @@ class Pipeline:
             self.task.group, self.task.topics, self, start_from=self.task.start_from, slot=slot
         )
         self._committer.open(self._consumer)
+        self._intake.open(self._consumer)
         self._has_joined = True
         loops = self._loops = [
             asyncio.create_task(self._intake_loop(self._consumer), name=f"{self.task.name}: intake"),
@@ -113,6 +117,15 @@ class Pipeline:
         if self._fault is not None:
             raise self._fault
 
+    def _in_flight(self) -> Iterator[Item]:
+        """Items that are asked or wait to be."""
+        yield from itertools.chain.from_iterable(self._calls.values())
+        yield from self._cascade.waiting()
+
+    def _oldest_seconds(self) -> float:
+        first_ms = min((item.taken_ms for item in self._in_flight()), default=0)
+        return max(0.0, time.time() - first_ms / 1000) if first_ms else 0.0
+
     def positions(self) -> dict[Partition, OffsetMap]:
         """Where the task stands in the partitions that are ours."""
         return self._checkpoint.positions()
@@ -123,6 +136,7 @@ class Pipeline:
         died = [loop.get_name() for loop in self._loops if loop.done() and not loop.cancelled() and loop.exception()]
         return Reading(
             items_in_flight=self._checkpoint.in_flight(),
+            oldest_seconds=self._oldest_seconds(),
             bytes_in_flight=self._intake.bytes_in_flight,
             items_held=self._checkpoint.held(),
             partitions=len(self._checkpoint.partitions()),
@@ -154,7 +168,9 @@ class Pipeline:
                 self._take(ready)
             elif not room:
                 await self._sleep(self._wake_intake, 0.05)
-            self._intake.hold_back(consumer)
+            if late := self._intake.hold_back():
+                self._take(late)
+            self._holds.look(self._intake.paused, self._in_flight)
 
     async def _calls_loop(self) -> None:
         while True:
@@ -206,8 +222,8 @@ class Pipeline:
         for item in items:
             item.asked_ms = item.asked_ms or now_ms
         call = asyncio.create_task(self._call(stage, items))
-        self._calls.add(call)
-        call.add_done_callback(self._calls.discard)
+        self._calls[call] = items
+        call.add_done_callback(self._calls.pop)
 
     async def _call(self, stage: Stage, items: list[Item]) -> None:
         started = time.monotonic()

@@ -47,6 +47,8 @@ class Reading:
     """One pipeline."""
 
     items_in_flight: int
+    oldest_seconds: float
+    """Since the item was read that is in flight for longest."""
     bytes_in_flight: int
     items_held: int
     partitions: int
@@ -110,6 +112,7 @@ def _asked(task: str, counts: Counts, reading: Reading) -> Iterator[Sample]:
 
 def _in_flight(task: str, reading: Reading) -> Iterator[Sample]:
     yield Sample(m.ITEMS_IN_FLIGHT, (task,), reading.items_in_flight)
+    yield Sample(m.OLDEST_IN_FLIGHT, (task,), reading.oldest_seconds)
     yield Sample(m.BYTES_IN_FLIGHT, (task,), reading.bytes_in_flight)
     yield Sample(m.ITEMS_HELD, (task,), reading.items_held)
     yield Sample(m.PARTITIONS_OWNED, (task,), reading.partitions)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 VERSION = "1"
 _EMPTY = "-"
+_HEAD_BYTES = len(VERSION) + 36 + 20 + 3 + 1
+_RUN_BYTES = 3
 
 
 class OffsetMap(NamedTuple):
@@ -107,8 +109,27 @@ def topic_id_of(text: str) -> str:
 
 def longest_encoded(span: int) -> int:
     """No map whose offsets lie within `span` above its base is longer as text (topic id of up to 36 characters)."""
-    head = len(VERSION) + 36 + 20 + 3 + 1
-    return head + 4 * -(-((span + 7) // 8 + 4) // 3)
+    return _HEAD_BYTES + 4 * -(-((span + 7) // 8 + 4) // 3)
+
+
+def longest_span(max_bytes: int) -> int:
+    """Any map within this span is `max_bytes` long at most."""
+    return max(0, 8 * _most_payload(max_bytes))
+
+
+def room_in_runs(done: OffsetMap, end: int, max_bytes: int) -> int:
+    """Bytes that are left for offsets from `end` on, whichever of the open ones below it are done first.
+
+    Written as run lengths: an open offset takes a byte at most (alone, it is a run of its own), a run of done ones three
+    up to a span of two million. One more open offset takes 1, or 4 where a gap stands before it.
+    """
+    bits = done.bits
+    open_ = end - done.base - bits.bit_count()
+    return _most_payload(max_bytes) - open_ - _RUN_BYTES * (bits & ~(bits << 1)).bit_count()
+
+
+def _most_payload(max_bytes: int) -> int:
+    return (max_bytes - _HEAD_BYTES) // 4 * 3 - 4
 
 
 def _shorter(bits: int) -> tuple[str, bytes]:

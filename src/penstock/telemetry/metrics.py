@@ -85,6 +85,11 @@ TIER_WAIT_SECONDS = Metric(
 
 # --- in flight -------------------------------------------------------------------------------------------------------
 ITEMS_IN_FLIGHT = Metric("penstock_items_in_flight", "gauge", "Offsets read and not resolved.")
+OLDEST_IN_FLIGHT = Metric(
+    "penstock_oldest_in_flight_seconds",
+    "gauge",
+    "Since the item was read that is in flight for longest; 0 where none is. A slow call shows here.",
+)
 BYTES_IN_FLIGHT = Metric("penstock_bytes_in_flight", "gauge", "Bytes of the records that are in flight.")
 ITEMS_HELD = Metric("penstock_items_held", "gauge", "Answers that wait for an earlier event of their key (order=key).")
 PARTITIONS_OWNED = Metric("penstock_partitions_owned", "gauge", "Partitions that this worker owns.")
