@@ -28,6 +28,10 @@ RETRY_WAIT_SECONDS = 0.05
 STABLE_SLACK_SECONDS = 20.0
 """Beyond the transaction's time-out: the coordinator looks for transactions to abort every ten seconds."""
 
+OFFSETS_SECONDS = 5.0
+"""librdkafka may wait in vain for a group coordinator whose broker is gone (its issue 5511): then a new producer looks for it.
+Doubled while it does not help, up to the commit's time-out: a slow cluster gets its time."""
+
 
 class OldGeneration(LogUnavailable):
     """The group has moved on since our metadata was taken; once a poll has looked what is ours, the same commit may pass."""
@@ -53,6 +57,7 @@ class Committer:
         self._producer: Any = None
         self._report = Report()
         self._is_stopping = False
+        self._offsets_seconds = OFFSETS_SECONDS
 
     def start(self) -> None:
         """A producer of our transactional id: what a predecessor left open is finished, and it can write no more."""
@@ -98,7 +103,11 @@ class Committer:
             produce(self._producer, act.records, report, self._options.transaction_timeout_seconds)
             if act.progress:
                 metadata, offsets = self._ownership.metadata, act.offsets
-                self._insist(lambda seconds: self._producer.send_offsets_to_transaction(offsets, metadata, seconds))
+                self._insist(
+                    lambda seconds: self._producer.send_offsets_to_transaction(offsets, metadata, seconds),
+                    self._offsets_seconds,
+                )
+                self._offsets_seconds = OFFSETS_SECONDS
         except (KafkaException, BufferError) as error:
             self._give_up(error_of(error), act)
         try:
@@ -111,7 +120,11 @@ class Committer:
 
     def _give_up(self, error: KafkaError, act: Act) -> None:
         """It broke before the commit was asked for: nothing of it can become visible. Always raises."""
-        self._abort(error)
+        if error.code() == KafkaError._TIMED_OUT:  # noqa: SLF001 - a new producer of this id undoes it, with fresh eyes
+            self._offsets_seconds = min(2 * self._offsets_seconds, self._options.commit_timeout_seconds)
+            self._discard()
+        else:
+            self._abort(error)
         raise self._consequence(error, act)
 
     def _settle(self, error: KafkaError, act: Act) -> None:
@@ -194,9 +207,9 @@ class Committer:
         except KafkaException as error:  # fatal, and told again by the next transaction
             logger.info("producer of %s: %s", self._transactional_id, error)
 
-    def _insist(self, call: Callable[[float], Any]) -> None:
+    def _insist(self, call: Callable[[float], Any], within_seconds: float | None = None) -> None:
         """Repeat what librdkafka says may be repeated, up to the commit's time-out."""
-        end = time.monotonic() + self._options.commit_timeout_seconds
+        end = time.monotonic() + (within_seconds or self._options.commit_timeout_seconds)
         while True:
             try:
                 call(max(0.1, end - time.monotonic()))
