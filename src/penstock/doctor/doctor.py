@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from penstock.doctor.api import API_SECONDS, api
+from penstock.doctor.around import ops_port, registry
 from penstock.doctor.file_log import file_log
 from penstock.doctor.finding import Check, Finding, apart
 from penstock.doctor.installation import installation
@@ -37,6 +38,8 @@ def checks(settings: Settings, tasks: Sequence[Task[Any, Any]]) -> list[Check]:
     found = [
         Check("installation", installation),
         *_log_checks(settings, tasks),
+        Check("registry", lambda: registry(settings, tasks)),
+        Check("ops port", lambda: ops_port(settings)),
         Check("outputs", lambda: apart(outputs, settings, tasks)),
         Check("prices", table),
     ]

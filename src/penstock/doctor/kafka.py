@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.doctor.api import skew
 from penstock.doctor.finding import Check, Finding, apart, examine
 from penstock.doctor.topics import allowed, probe_of, topic_findings
+from penstock.doctor.version import age
 from penstock.errors import LogUnavailable, PenstockError, SettingsError, UserError
 from penstock.log.state import STATE_TOPIC
 from penstock.log.topics import Uses, uses_of
@@ -43,7 +44,8 @@ async def kafka(settings: Settings, address: KafkaAddress, tasks: Sequence[Task[
         Check("groups", doctor.groups, PART_SECONDS),
         Check("log transactions", doctor.transactions, PART_SECONDS),
     ]
-    return [_broker(cluster, address), *await examine(parts)]
+    old = age(cluster.protocol_version, has_new_protocol=cluster.has_new_protocol, options=settings.kafka_log)
+    return [_broker(cluster, address), *old, *await examine(parts)]
 
 
 def _unreached(error: PenstockError, address: KafkaAddress) -> Finding:
@@ -111,13 +113,16 @@ class _Kafka:
             rights = (
                 f"--operation Write --operation Describe --transactional-id {group}/ --resource-pattern-type prefixed"
             )
-            return [self._forbidden("log transactions", str(error), rights)]
+            refused = self._forbidden("log transactions", str(error), rights)
+            without = "; or go without, at least once: -X kafka_log.delivery=at_least_once"
+            return [refused._replace(fix=refused.fix + without)]
         except PenstockError as error:
             why = "Results and progress are committed in one transaction; without it nothing is committed."
             fix = "check that the transaction coordinator is up: kafka-topics --describe --topic __transaction_state"
             return [Finding("log transactions", "fail", str(error), why, fix)]
         seen = f"begun{', written' if topic else ''} and aborted in {seconds:.1f} s"
-        return [Finding("log transactions", "ok", seen), await self._clock(began)]
+        delivery = Finding("log delivery", "ok", "exactly once: results and progress in one transaction")
+        return [delivery, Finding("log transactions", "ok", seen), await self._clock(began)]
 
     async def _clock(self, began: float) -> Finding:
         broker_ms = await apart(self._probe.last_transaction_ms)

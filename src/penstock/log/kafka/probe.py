@@ -39,6 +39,8 @@ class Cluster(NamedTuple):
     brokers: int
     has_new_protocol: bool
     """Brokers coordinate groups themselves: Kafka 4."""
+    protocol_version: str = ""
+    """What brokers speak among each other (`3.4-IV0`); empty where they do not tell: Kafka 4, or no right to look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,11 @@ class Probe(Admin):
         """Raises within seconds, naming the address, where no broker answers."""
         self.check_connection()
         described = self._result(self._asked("describe_cluster"), "describing the cluster")
-        return Cluster(str(described.cluster_id), len(described.nodes), self.broker_has_consumer_protocol())
+        try:
+            version = self._broker_setting("inter.broker.protocol.version")
+        except SettingsError:
+            version = ""
+        return Cluster(str(described.cluster_id), len(described.nodes), self.broker_has_consumer_protocol(), version)
 
     def topic_facts(self, names: Sequence[str]) -> dict[str, TopicFacts | SettingsError]:
         """Of those that exist; for one that we may not even look at, the refusal."""
