@@ -1,6 +1,6 @@
 """Penstock: a Claude task over every event of a topic. This package root holds the words only; see DESIGN.md."""
 
-from penstock.errors import PenstockError, Skip, TaskError, UserError
+from penstock.errors import Erase, PenstockError, Skip, TaskError, UserError
 from penstock.outcome import Again, Answer, Charge, Confidence, Deferred, Failure, Outcome, Responder
 from penstock.record import NewRecord, Partition, Position, Record
 from penstock.task import Route, Step, Task
@@ -13,6 +13,7 @@ __all__ = [
     "Charge",
     "Confidence",
     "Deferred",
+    "Erase",
     "Failure",
     "Item",
     "NewRecord",

@@ -14,6 +14,7 @@ PenstockError
   x CodecUnavailable        weather: what decoding needs (a schema) cannot be had now; intake waits
   x TierStopped             no call can succeed until a person acts (wrong key, unknown model)
 Skip                        raised by a user's hook: this event wants no answer; it is counted and passed
+  + Erase                   and what was made of its subject before is to be deleted
 
 every layer → [errors] → cli (exit code), the caller
 """
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from penstock.log.losses import Loss
     from penstock.record import Partition
 
 
@@ -54,6 +56,10 @@ class LogDamaged(UserError):
 
 class RecordsLost(UserError):
     """Retention deleted records before a group had read them; the text names the ranges and the option to go on."""
+
+    def __init__(self, text: str, losses: Iterable[Loss] = ()) -> None:
+        super().__init__(text)
+        self.losses = tuple(losses)
 
 
 class LogError(PenstockError):
@@ -87,3 +93,15 @@ class TierStopped(PenstockError):
 
 class Skip(Exception):
     """Raise it in a hook of a task: the event wants no answer. It is counted as skipped and never paid for."""
+
+
+class Erase(Skip):
+    """Raise it in a hook of a task: the event deletes its subject, and what the task made of it before must go.
+
+    `Erase("withdrawn by its writer", subject=review_id)`. Without `subject` the event's own is meant, which must have been
+    read by then: see `Task.subject`. `why` stands on the tombstone; it must hold no text of the event.
+    """
+
+    def __init__(self, why: str = "", *, subject: str = "") -> None:
+        super().__init__(why)
+        self.subject = subject

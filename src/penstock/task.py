@@ -23,7 +23,8 @@ InputT = TypeVar("InputT", bound=BaseModel)
 OutputT = TypeVar("OutputT", bound=BaseModel)
 
 Decode = Callable[[Record, type[BaseModel]], BaseModel]
-"""Bytes to the user's model: see `penstock.codecs`. Raises ValueError where the bytes are not one; `Skip` to pass."""
+"""Bytes to the user's model: see `penstock.codecs`. Raises ValueError where the bytes are not one; `Skip` to pass,
+`Erase` to delete."""
 
 StartFrom = Literal["latest", "earliest"] | datetime
 Order = Literal["none", "key"]
@@ -100,6 +101,9 @@ class Task(Generic[InputT, OutputT]):
     """`key`: results of one key appear in the order of its events (calls still run side by side)."""
     event_id: str | Callable[[InputT, Record], str] = ""
     """Input field (or function) that names an event; else the `ce_id` header, `event_id`, `id`, or the position."""
+    subject: str | Callable[[InputT, Record], str] = ""
+    """Input field (or function) that names what the event is about, the same for all events about the same thing: an
+    `Erase` erases what was made of its subject. The event's id unless given."""
     show: frozenset[str] | set[str] | None = None
     """Input fields that the model may see; all unless given."""
     max_attempts: int = 4
@@ -230,13 +234,12 @@ def _check_fields(task: Task[Any, Any], need: Callable[[object, str], None]) -> 
         )
         unknown = sorted(set(task.show) - set(fields))
         need(not unknown, f"show= names fields that {name} lacks: {unknown}; it has {', '.join(fields)}")
-    if isinstance(task.event_id, str):
-        need(
-            not task.event_id or task.event_id in fields,
-            f"event_id={task.event_id!r} is no field of {name}; it has {', '.join(fields)}",
-        )
-    else:
-        need(callable(task.event_id), f"event_id={task.event_id!r}: a field of {name} or a function (input, record)")
+    for option in ("event_id", "subject"):
+        value = getattr(task, option)
+        if isinstance(value, str):
+            need(not value or value in fields, f"{option}={value!r} is no field of {name}; it has {', '.join(fields)}")
+        else:
+            need(callable(value), f"{option}={value!r}: a field of {name} or a function (input, record)")
 
 
 def _check_hooks(task: Task[Any, Any], need: Callable[[object, str], None]) -> None:

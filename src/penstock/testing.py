@@ -26,6 +26,7 @@ from penstock.codecs.registry import RegistryCodec
 from penstock.deadletters.letter import Letter, read_letter
 from penstock.engine.batcher import BatchLimits
 from penstock.engine.pipeline import Pipeline, PipelineOptions
+from penstock.erasure import Erasure, read_erasure
 from penstock.errors import TierStopped, UserError
 from penstock.log.base import EventLog
 from penstock.log.sqlite import SqliteLog, SqliteOptions
@@ -62,10 +63,12 @@ class Ended:
 
 
 class Run:
-    """All endings, in the order of their commits; by event id with `run["id"]`."""
+    """All endings that no erasure covers, in the order of their commits; by event id with `run["id"]`."""
 
-    def __init__(self, ended: Sequence[Ended]) -> None:
+    def __init__(self, ended: Sequence[Ended], erased: Sequence[Erasure] = ()) -> None:
         self.ended = ended
+        self.erased = erased
+        """What tombstones and `Erase` deleted."""
         self._by_id = {one.event_id: one for one in ended}
 
     def __getitem__(self, event_id: str) -> Ended:
@@ -168,7 +171,7 @@ async def _answered(task: Task[Any, Any], log: EventLog, events: int, answers: A
             await claude.close()
         if simulator is not None:
             await simulator.close()
-    return Run([*await _endings(task, log)])
+    return Run(*await _endings(task, log))
 
 
 async def _until_ended(pipeline: Pipeline, events: int, seconds: float) -> None:
@@ -177,27 +180,36 @@ async def _until_ended(pipeline: Pipeline, events: int, seconds: float) -> None:
     counts = pipeline.counts
     try:
         async with asyncio.timeout(seconds):
-            while counts.results + counts.dead_letters + counts.skipped < events and not running.done():  # noqa: ASYNC110
+            while counts.done < events and not running.done():  # noqa: ASYNC110
                 await asyncio.sleep(0.005)
     except TimeoutError:
-        ended = counts.results + counts.dead_letters + counts.skipped
         raise TimeoutError(
-            f"{ended} of {events} events ended within {seconds:.0f} s; timeout_seconds= allows more"
+            f"{counts.done} of {events} events ended within {seconds:.0f} s; timeout_seconds= allows more"
         ) from None
     finally:
         stop.set()
         await running
 
 
-async def _endings(task: Task[Any, Any], log: EventLog) -> list[Ended]:
-    ended = []
-    for record in await _everything(log, task.writes):
-        result = orjson.loads(record.value or b"{}")
-        ended.append(Ended(result["event_id"], task.output.model_validate(result["output"]), result))
-    for record in await _everything(log, task.dead_letters):
-        letter = read_letter(record)
-        ended.append(Ended(letter.event_id, letter=letter))
-    return ended
+async def _endings(task: Task[Any, Any], log: EventLog) -> tuple[list[Ended], list[Erasure]]:
+    """As someone sees them who keeps what comes and deletes what he is told to."""
+    ended: list[Ended] = []
+    erased: dict[str, Erasure] = {}
+    for topic in (task.writes, task.dead_letters):
+        kept: list[tuple[bytes | None, str, Ended]] = []
+        for record in await _everything(log, topic):
+            if erasure := read_erasure(record):
+                erased[erasure.id] = erasure
+                kept = [one for one in kept if not erasure.covers(one[0], one[1])]
+            elif topic == task.writes:
+                result = orjson.loads(record.value or b"{}")
+                output = task.output.model_validate(result["output"])
+                kept.append((record.key, result["subject"], Ended(result["event_id"], output, result)))
+            else:
+                letter = read_letter(record)
+                kept.append((record.key, letter.subject, Ended(letter.event_id, letter=letter)))
+        ended += [one for _, _, one in kept]
+    return ended, [*erased.values()]
 
 
 async def _everything(log: EventLog, topic: str) -> list[Record]:

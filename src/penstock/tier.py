@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from penstock.record import Partition, Record
     from penstock.task import Task
 
+ERASED = -1
+"""The epoch of an item that was erased while it was asked."""
+
 
 class Item:
     """A record read as one task's input, in flight. The engine keeps its books here; tiers only read."""
@@ -24,6 +27,7 @@ class Item:
         "asked_ms",
         "attempts",
         "calls_seconds",
+        "carried",
         "charges",
         "epoch",
         "event_id",
@@ -34,6 +38,7 @@ class Item:
         "record",
         "standing",
         "step",
+        "subject",
         "suspicious",
         "taken_ms",
         "text",
@@ -53,6 +58,8 @@ class Item:
         """Estimated input tokens of `text`."""
         self.suspicious = False
         """Looks as if it addressed the model: asked alone (law 8)."""
+        self.subject = ""
+        """What the event is about (`Task.subject`); empty where that could not be read."""
         self.step = 0
         """Index of the route's step that has it now."""
         self.attempts = 0
@@ -67,13 +74,20 @@ class Item:
         """Time spent inside calls, the only time that counts against the task's deadline."""
         self.charges: list[Charge] = []
         """What this item has cost so far, in every call it was part of."""
+        self.carried = 0
+        """How many of them stand on its record already: a hand-over's, which keeps them whatever becomes of this worker."""
         self.epoch = 0
-        """Which ownership of the partition it belongs to."""
+        """Which ownership of the partition it belongs to; `ERASED` where its answer is not wanted any more."""
         self.not_before_ms = 0
         """From a hand-over: not to be asked before then."""
         self.taken_ms = 0
         self.asked_ms = 0
         self.answered_ms = 0
+
+    @property
+    def own_charges(self) -> list[Charge]:
+        """What is lost with this item, where its offset stays unresolved."""
+        return self.charges[self.carried :]
 
 
 @dataclass(frozen=True, slots=True)

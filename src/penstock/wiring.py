@@ -5,16 +5,18 @@ settings → [wiring] → worker
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from penstock.claude.models import Models
 from penstock.claude.tier import ClaudeTier
 from penstock.codecs.registry import RegistryCodec
-from penstock.engine.cascade import ANOTHER_MAY_ANSWER, Skipped
+from penstock.engine.cascade import ANOTHER_MAY_ANSWER, Erased, Skipped
 from penstock.engine.pipeline import Pipeline, PipelineOptions
 from penstock.engine.reader import Reader
 from penstock.errors import SettingsError, TopicMissing
@@ -23,6 +25,7 @@ from penstock.log.base import EventLog, TopicInfo
 from penstock.log.topics import Fault, Home, faults, topic_specs, uses_of
 from penstock.ops.ops import Ops, spend_samples
 from penstock.ops.server import OpsOptions
+from penstock.ops.standby import Standby
 from penstock.outcome import Answer, Failure, Outcome
 from penstock.record import Partition, Record
 from penstock.settings import KafkaAddress, Settings
@@ -96,6 +99,7 @@ async def _complete_topics(
 ) -> None:
     for task in tasks:
         if task.reads not in known:
+            await _ask_by_name(log, [task.reads])
             raise TopicMissing(
                 f"{task.name} reads topic {task.reads!r}, which {settings.log} does not have: penstock topics create {task.reads}"
             )
@@ -104,9 +108,17 @@ async def _complete_topics(
     if not missing:
         return
     if isinstance(settings.log_address, KafkaAddress):
+        await _ask_by_name(log, [spec.name for spec in missing])
         names = " ".join(dict.fromkeys(spec.name for spec in missing))
         raise TopicMissing(f"{settings.log} lacks topics that the tasks write: penstock topics create {names}")
     await log.create_topics(list({spec.name: spec for spec in missing}.values()))
+
+
+async def _ask_by_name(log: EventLog, names: Sequence[str]) -> None:
+    """A topic that is there but not for us is not listed: asked for by its name, the log says who may not do what."""
+    for name in names:
+        with contextlib.suppress(TopicMissing):
+            await log.bounds(name)
 
 
 class Claude:
@@ -189,8 +201,29 @@ def build_worker(
 
     told = Ops(ops, pipelines, log, [lambda: spend_samples(claude.gate.spend, settings.spend)]) if ops else None
     return Worker(
-        pipelines, log, slot=slot or settings.slot, prepare=prepare, close=lambda: _close(claude, tasks), ops=told
+        pipelines,
+        log,
+        slot=_slot(settings, slot),
+        prepare=prepare,
+        close=lambda: _close(claude, tasks),
+        ops=_watched(told, Standby(log, pipelines)),
     )
+
+
+@asynccontextmanager
+async def _watched(told: Ops | None, standby: Standby) -> AsyncIterator[None]:
+    async with told or nullcontext(), standby:
+        yield
+
+
+def _slot(settings: Settings, given: str) -> str:
+    slot = given or settings.slot
+    if isinstance(settings.log_address, KafkaAddress) and settings.kafka_log.static_membership and not slot:
+        raise SettingsError(
+            "kafka_log.static_membership needs slot, a name of this worker that stays the same over restarts: "
+            "set PENSTOCK_SLOT, its own for each worker"
+        )
+    return slot
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +244,7 @@ class Trial:
     """One event's way through a task, for a person to read."""
 
     item: Item
-    outcome: Outcome | Skipped
+    outcome: Outcome | Skipped | Erased
     asked: list[Asked] = field(default_factory=list)
 
 

@@ -49,6 +49,7 @@ analyzer = Task(
     output=Analysis,
     instructions=INSTRUCTIONS,
     event_id="event_id",
+    subject="review_id",
     show={"title", "text", "rating"},
     route=Route("haiku"),
 )

@@ -41,6 +41,7 @@ def moderator_under(policy: Policy, **changes: Any) -> Task[Review, Moderation]:
         "instructions": f"{INSTRUCTIONS}\n{policy.told()}",
         "policy_version": policy.version,
         "event_id": "event_id",
+        "subject": "review_id",
         "show": {"title", "text", "rating"},
         # What keeps a customer from being heard needs more certainty than what publishes.
         "route": Route(

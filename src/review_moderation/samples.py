@@ -139,7 +139,8 @@ class _Day:
         value, note = broken(review, self.broken)
         self.broken += 1
         ending: Ending = "skip" if value is None else "dead_letter"
-        key = product.id.encode()
+        # A tombstone under a product's key would delete what was said of all its reviews.
+        key = str(review["review_id"] if value is None else product.id).encode()
         return SampleEvent(at_ms, key, value, (), review["event_id"], "malformed", "malformed", ending, note)
 
     def _duplicate(self, event: SampleEvent) -> SampleEvent:

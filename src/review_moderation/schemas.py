@@ -9,10 +9,10 @@ import re
 import unicodedata
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, create_model, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from penstock import Skip
+from penstock import Erase
 from review_moderation.policy import Decision, Policy
 
 Id = Annotated[str, Field(min_length=1, max_length=200, coerce_numbers_to_str=True)]
@@ -28,9 +28,10 @@ class Review(BaseModel):
 
     event_id: Annotated[str, Field(max_length=200, coerce_numbers_to_str=True)] = ""
     """Names this event: the same id again is a redelivery, an edit has an id of its own. Else `ce_id` names it."""
-    kind: str = "created"
-    """`created`, `edited` or `deleted`; a deleted review wants no answer."""
     review_id: Id
+    """Names the review, the same for all its events: what is deleted is everything under it."""
+    kind: str = "created"
+    """`created`, `edited` or `deleted`: a deletion wants no answer, and what was said of the review goes with it."""
     product_id: Annotated[str, Field(max_length=200, coerce_numbers_to_str=True)] | None = None
     user_id: Annotated[str, Field(max_length=200, coerce_numbers_to_str=True)] | None = None
     """Never shown to the model."""
@@ -44,9 +45,10 @@ class Review(BaseModel):
 
     @field_validator("kind")
     @classmethod
-    def _is_there(cls, kind: str) -> str:
-        if kind == "deleted":
-            raise Skip("deleted review")
+    def _is_there(cls, kind: str, read: ValidationInfo) -> str:
+        # A deletion may come without the text; one that does not say of which review is no event at all.
+        if kind == "deleted" and "review_id" in read.data:
+            raise Erase("deleted review", subject=read.data["review_id"])
         return kind
 
     @field_validator("text")

@@ -83,7 +83,7 @@ async def run_over(log, task, events):
     stop, counts = asyncio.Event(), pipeline.counts
     async with asyncio.timeout(20), ops:
         run = asyncio.create_task(pipeline.run(stop))
-        await until(lambda: counts.results + counts.dead_letters + counts.skipped + counts.hand_overs >= len(events))
+        await until(lambda: counts.done + counts.hand_overs >= len(events))
         await ops.look()
         page = served(ops.exposition)
         stop.set()

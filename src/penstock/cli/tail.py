@@ -191,7 +191,7 @@ def _pretty(record: Record) -> Text:
     from rich.text import Text
 
     when = datetime.fromtimestamp(record.timestamp_ms / 1000, tz=UTC).strftime("%Y-%m-%d %H:%M:%S")
-    value = "(tombstone)" if record.value is None else printable(_text(record.value) or "")
+    value = _deleted(record) if record.value is None else printable(_text(record.value) or "")
     return Text.assemble(
         (f"{record.partition}/{record.offset}", "cyan"),
         " ",
@@ -202,6 +202,20 @@ def _pretty(record: Record) -> Text:
         " ",
         value,
     )
+
+
+def _deleted(record: Record) -> str:
+    """What a record without a value deletes."""
+    from penstock.erasure import read_erasure
+
+    try:
+        erasure = read_erasure(record)
+    except ValueError:  # somebody else's, with a header that looks like ours
+        erasure = None
+    if erasure is None:
+        return "(tombstone)"
+    what = "everything under this key" if erasure.subject is None else erasure.subject
+    return printable(f"(erased for {erasure.task}: {what})")
 
 
 def _buried(record: Record) -> str:

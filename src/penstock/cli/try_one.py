@@ -112,6 +112,7 @@ def _charges(trial: Trial) -> list[Charge]:
 
 
 def _outcome(outcome: Any) -> dict[str, Any]:
+    from penstock.engine.cascade import Erased
     from penstock.outcome import Again, Answer, Deferred, Failure
 
     match outcome:
@@ -124,6 +125,8 @@ def _outcome(outcome: Any) -> dict[str, Any]:
             return {"kind": "again", "reason": outcome.reason, "detail": outcome.detail}
         case Deferred():
             return {"kind": "deferred", "lane": outcome.lane, "provisional": _outcome(outcome.provisional)}
+        case Erased():
+            return {"kind": "erased", "reason": outcome.why, "subject": outcome.subject}
     return {"kind": "skipped", "reason": outcome.why}
 
 
@@ -185,6 +188,8 @@ def _told(outcome: Outcome | Any) -> str:
             return f"no answer this time, {found['reason']}: {found['detail']}\na worker would ask again"
         case "deferred":
             return f"deferred to {found['lane']}, for now:\n{json.dumps(found['provisional'], ensure_ascii=False, indent=2)}"
+        case "erased":
+            return f"erased, {found['reason']}: a worker would delete what it made of {found['subject']} before"
     return f"skipped, {found['reason']}: the task wants no answer for this event"
 
 

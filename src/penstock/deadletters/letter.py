@@ -29,6 +29,8 @@ class Letter:
     id: str
     task: str
     event_id: str
+    subject: str
+    """What the event is about; where that could not be read, its id."""
     source: Position
     stage: str
     reason: str
@@ -52,6 +54,7 @@ def bury(
         ("id", letter_id),
         ("task", task.name),
         ("event-id", item.event_id),
+        ("subject", item.subject or item.event_id),
         ("topic", record.topic),
         ("partition", str(record.partition)),
         ("offset", str(record.offset)),
@@ -99,6 +102,7 @@ def read_letter(record: Record) -> Letter:
         id=text("id"),
         task=text("task"),
         event_id=text("event-id"),
+        subject=header_text(record.headers, PREFIX + "subject") or text("event-id"),
         source=Position(text("topic"), int(text("partition")), int(text("offset"))),
         stage=text("stage"),
         reason=text("reason"),

@@ -42,7 +42,14 @@ class Skipped(NamedTuple):
     why: str
 
 
-EndingOutcome = Answer | Failure | Deferred | HandOver | Skipped
+class Erased(NamedTuple):
+    """A deletion: what was made of its subject before is erased; without a subject, of everything with its key."""
+
+    why: str
+    subject: str | None
+
+
+EndingOutcome = Answer | Failure | Deferred | HandOver | Skipped | Erased
 
 
 class Ending(NamedTuple):
@@ -247,7 +254,9 @@ class Cascade:
         after = again.after_seconds
         if again.reason in _NEEDS_A_PAUSE:
             after = backoff_seconds(self._retry, item.tries, after)
-        if after > self._retry.hand_over_after_seconds and not self.is_draining:
+        # A second hand-over would stand behind an erasure that came after the first, and its result come after all.
+        may_move = item.partition.topic != self._task.retry_topic and not self.is_draining
+        if after > self._retry.hand_over_after_seconds and may_move:
             return HandOver(again.reason, time.time_ns() // 1_000_000 + int(after * 1000))
         stage.batcher.add_again([item], now, 0.0 if self.is_draining else after)
         return None

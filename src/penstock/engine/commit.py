@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from penstock.engine.cascade import Ending, EndingOutcome, HandOver, Skipped
+from penstock.engine.cascade import Ending, EndingOutcome, Erased, HandOver, Skipped
 from penstock.engine.publish import Publisher
 from penstock.errors import LogUnavailable, PartitionsLost
 from penstock.log.base import PartProgress, Progress
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from penstock.record import NewRecord, Partition
     from penstock.task import Task
     from penstock.telemetry.counts import Counts
+    from penstock.tier import Item
 
 logger = logging.getLogger("penstock.engine")
 MOST_WAIT_SECONDS = 2.0
@@ -69,11 +70,15 @@ class Committer:
         if self._checkpoint.resolve(item.partition, item.epoch, item.offset, (ending,)):
             self.changed.set()
         else:
-            self.give_up(item.charges, "answered after the partition was lost")
+            self.give_up(item.own_charges, "answered after the partition was lost")
 
     def give_up(self, charges: Sequence[Charge], why: str) -> None:
         """An answer that nobody will see: only its cost is remembered."""
         self._counts.late += 1
+        self.waste(charges, why)
+
+    def waste(self, charges: Sequence[Charge], why: str) -> None:
+        """Paid, and on no result or dead letter: written with the next act (law 9)."""
         if charges:
             self._waste += self._publisher.waste(charges, why)
             self._counts.waste_nanousd += sum(charge.nanousd for charge in charges)
@@ -82,7 +87,7 @@ class Committer:
     def forget(self, partitions: Iterable[Partition], why: str) -> None:
         """These partitions are no longer ours; what was resolved and never written is waste."""
         for ending in self._checkpoint.forget(partitions):
-            self.give_up(ending.item.charges, why)
+            self.give_up(ending.item.own_charges, why)
 
     async def commit(self, deadline: float | None = None) -> None:
         """Write all that is resolved now. Weather is waited out, with the same act; at `deadline` it stays pending."""
@@ -123,9 +128,8 @@ class Committer:
 
     def _gather(self) -> None:
         now_ms = time.time_ns() // 1_000_000
-        encode = self._publisher.encode
         for partition, done, endings in self._checkpoint.advance():
-            appends = tuple(record for ending in endings if (record := encode(ending, now_ms)) is not None)
+            appends = self._publisher.encode_all(endings, now_ms)
             self._parts.append(
                 _Part(self._checkpoint.epoch(partition), PartProgress(partition, done, appends), endings)
             )
@@ -159,7 +163,7 @@ class Committer:
 
     def _lose(self, part: _Part) -> None:
         for ending in part.endings:
-            self.give_up(ending.item.charges, "partition lost before the commit")
+            self.give_up(ending.item.own_charges, "partition lost before the commit")
 
     async def _wait(self, weather: LogUnavailable, tries: int, deadline: float | None) -> bool:
         self._counts.commits_retried += 1
@@ -191,7 +195,7 @@ class Committer:
                 if type(outcome) is Answer:  # nearly all of them
                     results += 1
                     ended.append(item.record.timestamp_ms)
-                elif self._count_other(outcome):
+                elif self._count_other(item, outcome):
                     ended.append(item.record.timestamp_ms)
         counts.results += results
         counts.nanousd += nanousd
@@ -202,7 +206,7 @@ class Committer:
         # More may have come while this act was under way.
         del self._waste[:waste]
 
-    def _count_other(self, outcome: EndingOutcome) -> bool:
+    def _count_other(self, item: Item, outcome: EndingOutcome) -> bool:
         """Whether it ends its event: a hand-over goes on, a skip never began."""
         counts = self._counts
         if isinstance(outcome, HandOver):
@@ -211,6 +215,13 @@ class Committer:
             return False
         if isinstance(outcome, Skipped):
             counts.skipped += 1
+            wasted = sum(charge.nanousd for charge in item.charges)
+            counts.nanousd -= wasted
+            counts.waste_nanousd += wasted
+            return False
+        if isinstance(outcome, Erased):
+            # Its copy in the retry topic is the same erasure once more.
+            counts.erased += item.partition.topic != self._task.retry_topic
             return False
         if isinstance(outcome, Failure):
             counts.dead_letters += 1

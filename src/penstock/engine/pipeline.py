@@ -21,6 +21,7 @@ from penstock.engine.batcher import BatchLimits
 from penstock.engine.cascade import Cascade, Ending, Stage
 from penstock.engine.checkpoint import Checkpoint
 from penstock.engine.commit import LOG_PATIENCE_SECONDS, Committer
+from penstock.engine.erasing import erased_by, take_out
 from penstock.engine.fetching import Fetches
 from penstock.engine.holds import Holds
 from penstock.engine.intake import Intake, IntakeLimits
@@ -32,6 +33,7 @@ from penstock.errors import LogUnavailable, TierStopped, UserError
 from penstock.outcome import Again, Outcome
 from penstock.telemetry.counts import Counts
 from penstock.telemetry.pulse import Pulse, Trouble
+from penstock.tier import ERASED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -211,6 +213,9 @@ class Pipeline:
         self.counts.records += len(records)
         for item in items:
             self._cascade.add(item)
+        if endings and (reach := erased_by(endings)):
+            asked = itertools.chain.from_iterable(self._calls.values())
+            self._resolve(take_out(reach, self._cascade, asked, self._checkpoint, self._committer))
         self._resolve(endings)
         self._wake_calls.set()
 
@@ -221,16 +226,17 @@ class Pipeline:
         now_ms = time.time_ns() // 1_000_000
         for item in items:
             item.asked_ms = item.asked_ms or now_ms
-        call = asyncio.create_task(self._call(stage, items))
+        call = asyncio.create_task(self._call(stage, items.copy(), items))
         self._calls[call] = items
         call.add_done_callback(self._calls.pop)
 
-    async def _call(self, stage: Stage, items: list[Item]) -> None:
+    async def _call(self, stage: Stage, items: list[Item], asked: list[Item]) -> None:
         started = time.monotonic()
         try:
             outcomes = await self._answer(stage, items)
         finally:
             stage.calls -= 1
+            asked.clear()
             self._wake_calls.set()
         seconds = time.monotonic() - started
         tally(self.counts, stage.step.name, outcomes, seconds)
@@ -244,11 +250,14 @@ class Pipeline:
     def _without_late(
         self, items: list[Item], outcomes: Sequence[Outcome], current: list[bool]
     ) -> tuple[list[Item], list[Outcome]]:
-        """Answers for partitions that are ours no longer are dropped and their cost counted as waste."""
+        """Answers for partitions that are ours no longer, or erased, are dropped and their cost counted as waste."""
         for item, outcome, is_current in zip(items, outcomes, current, strict=True):
             if not is_current:
-                charges = [*item.charges, outcome.charge] if outcome.charge else item.charges
-                self._committer.give_up(charges, "answered after the partition was lost")
+                charges = [outcome.charge] if outcome.charge else []
+                if item.epoch == ERASED:  # what it cost before went with the erasure
+                    self._committer.waste(charges, "erased while it was asked")
+                else:
+                    self._committer.give_up(item.own_charges + charges, "answered after the partition was lost")
                 self._intake.release(item)
         kept = [pair for pair, is_current in zip(zip(items, outcomes, strict=True), current, strict=True) if is_current]
         return [item for item, _ in kept], [outcome for _, outcome in kept]
@@ -335,7 +344,7 @@ class Pipeline:
         self._fetches.forget(partitions)
         for item in self._cascade.discard(lambda item: item.partition in partitions):
             self._intake.release(item)
-            self._committer.give_up(item.charges, why)
+            self._committer.give_up(item.own_charges, why)
         self._leaving -= partitions
 
     # --- the end ------------------------------------------------------------------------------------------------------
@@ -346,7 +355,10 @@ class Pipeline:
             if loop.done() and not loop.cancelled() and (error := loop.exception()) is not None:
                 self._stop_with(error)
         self._cascade.is_draining = True
-        await self._drain(set(self._checkpoint.partitions()), time.monotonic() + self._options.drain_seconds)
+        deadline = time.monotonic() + self._options.drain_seconds
+        await self._drain(set(self._checkpoint.partitions()), deadline)
+        if self._calls:  # nobody waits for their answers any more, but their cost must be known
+            await asyncio.wait(self._calls, timeout=max(0.0, deadline - time.monotonic()))
 
     async def _leave(self, consumer: Consumer, loops: Sequence[asyncio.Task[None]]) -> None:
         """Give up what did not come back in time, write down what it cost, and leave the group."""

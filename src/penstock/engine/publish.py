@@ -13,13 +13,14 @@ import orjson
 
 from penstock.codecs.base import passthrough
 from penstock.deadletters.letter import bury, charges_from_json, charges_to_json
-from penstock.engine.cascade import Ending, HandOver
+from penstock.engine.cascade import Ending, Erased, HandOver, Skipped
+from penstock.erasure import Erasure
 from penstock.log.state import state_record
 from penstock.outcome import Answer, Charge, Deferred, Failure
-from penstock.record import Headers, NewRecord, Record, header_text
+from penstock.record import Headers, NewRecord, Position, Record, header_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from penstock.task import Task
     from penstock.tier import Item
@@ -41,8 +42,20 @@ class Publisher:
             ("ce_source", f"/penstock/{task.name}".encode()),
         )
 
+    def encode_all(self, endings: Sequence[Ending], now_ms: int) -> tuple[NewRecord, ...]:
+        """What these endings write, in their order."""
+        records: list[NewRecord] = []
+        for ending in endings:
+            if type(ending.outcome) is Erased:
+                records += self._erase(ending.item, ending.outcome, now_ms)
+            elif type(ending.outcome) is Skipped:
+                records += self.waste(ending.item.charges, ending.outcome.why)
+            elif (record := self.encode(ending, now_ms)) is not None:
+                records.append(record)
+        return tuple(records)
+
     def encode(self, ending: Ending, now_ms: int) -> NewRecord | None:
-        """The record that ends an offset; None where nothing is written (a skip)."""
+        """The record that ends an offset; None where none does: a skip, or an erasure, which writes several."""
         item, outcome = ending
         if isinstance(outcome, Answer):
             return self._result(item, outcome, now_ms, lane="")
@@ -78,6 +91,7 @@ class Publisher:
         value = {
             "id": result_id,
             "event_id": item.event_id,
+            "subject": item.subject or item.event_id,
             "task": self._task.name,
             "output": _plain(answer.output),
             "confidence": answer.confidence,
@@ -112,7 +126,7 @@ class Publisher:
         headers: Headers = (
             *self._head,
             ("ce_id", result_id.encode()),
-            ("ce_subject", item.event_id.encode("utf-8", "backslashreplace")),
+            ("ce_subject", (item.subject or item.event_id).encode("utf-8", "backslashreplace")),
         )
         if record.headers:
             headers += passthrough(record.headers)
@@ -126,6 +140,29 @@ class Publisher:
     def _letter(self, item: Item, failure: Failure, now_ms: int) -> NewRecord:
         letter_id = ending_id(self._task, item)
         return bury(self._task, item, failure, now_ms, letter_id=letter_id, max_bytes=self._max_record_bytes)
+
+    def _erase(self, item: Item, erased: Erased, now_ms: int) -> list[NewRecord]:
+        """Tombstones wherever something of it may stand, or may still be about to."""
+        task, record = self._task, item.record
+        source = Position(record.topic, record.partition, record.offset)
+        erasure = Erasure(
+            ending_id(task, item),
+            task.name,
+            item.event_id,
+            source,
+            record.timestamp_ms,
+            record.key,
+            erased.subject,
+            erased.why,
+        )
+        headers = erasure.headers() + passthrough(record.headers)
+        topics = [task.writes, task.dead_letters]
+        if item.partition.topic != task.retry_topic:
+            topics.append(task.retry_topic)
+        tombstones = [NewRecord(topic, record.key, None, headers, now_ms) for topic in topics]
+        if tombstones[0].size > self._max_record_bytes:
+            return [self._letter(item, Failure("too_large", "the erasure does not fit into a record"), now_ms)]
+        return tombstones
 
     def _hand_over(self, item: Item, over: HandOver, now_ms: int) -> NewRecord:
         record = item.record
@@ -181,6 +218,7 @@ def remember(item: Item, memory: dict[str, str], steps: int) -> None:
     item.attempts = int(memory["attempts"])
     item.step = min(int(memory["step"]), steps - 1)
     item.charges = charges_from_json(memory["charges"])
+    item.carried = len(item.charges)
 
 
 def _plain(output: Any) -> Any:

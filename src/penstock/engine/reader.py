@@ -13,16 +13,20 @@ from pydantic_core import PydanticSerializationError
 from penstock.codecs.base import decode as decode_by_content_type
 from penstock.codecs.base import event_id_of
 from penstock.codecs.text import clean, estimate_tokens
-from penstock.engine.cascade import Skipped
+from penstock.engine.cascade import Erased, Skipped
 from penstock.engine.isolation import looks_like_instructions
 from penstock.engine.publish import remember, unwrap
-from penstock.errors import CodecUnavailable, Skip
+from penstock.erasure import read_erasure
+from penstock.errors import CodecUnavailable, Erase, Skip
 from penstock.outcome import Failure
 from penstock.record import Partition, Record
 from penstock.tier import Item
 
 if TYPE_CHECKING:
     from penstock.task import Task
+
+Stop = Failure | Skipped | Erased
+"""Why a record becomes no item."""
 
 
 class Reader:
@@ -34,12 +38,14 @@ class Reader:
         self._suspicious = task.suspicious or looks_like_instructions
         self._shown = {name for name in task.input.model_fields if task.show is None or name in task.show}
 
-    def read(self, record: Record, partition: Partition) -> tuple[Item, Failure | Skipped | None]:
+    def read(self, record: Record, partition: Partition) -> tuple[Item, Stop | None]:
         """Decode one record; what stops it is told as its outcome."""
         event = record
         memory: dict[str, str] = {}
         if record.topic == self._task.retry_topic:
             try:
+                if record.value is None and (passed_on := _erasing(record, partition)):
+                    return passed_on
                 event, memory = unwrap(record)
             except (KeyError, ValueError) as error:
                 return Item(record, partition, "", None, "", 0), Failure(
@@ -53,13 +59,18 @@ class Reader:
             item.not_before_ms = int(memory["not-before"])
         return item, outcome
 
-    def _fill(self, item: Item, event: Record) -> Failure | Skipped | None:
+    def _fill(self, item: Item, event: Record) -> Stop | None:
         if event.value is None:
-            return Skipped("tombstone")
+            return Skipped("tombstone without a key") if event.key is None else Erased("tombstone", None)
         try:
-            item.event_id = event_id_of(event) or item.event_id
+            if named := event_id_of(event):
+                item.event_id = named
+                item.subject = "" if self._task.subject else named
             item.input = self._decode(event, self._task.input)
             item.event_id = self._event_id(item.input, event) or item.event_id
+            item.subject = self._subject(item.input, event) if self._task.subject else item.event_id
+        except Erase as erase:
+            return _erased(item, erase)
         except Skip as skip:
             return Skipped(str(skip) or "skipped by decode")
         except ValueError as error:
@@ -67,14 +78,16 @@ class Reader:
         except CodecUnavailable:
             raise  # weather is no fault of the event (law 5); in a worker the fetch comes before
         except Exception as error:  # noqa: BLE001 - a user's hook
-            return Failure("hook_failed", f"decode or event_id raised {type(error).__name__}")
+            return Failure("hook_failed", f"decode, event_id or subject raised {type(error).__name__}")
         return self._show(item)
 
-    def _show(self, item: Item) -> Failure | Skipped | None:
+    def _show(self, item: Item) -> Stop | None:
         """What the model will see: one JSON value on one line."""
         try:
             # Line ends of other scripts become newlines: in the wire format an event is one line.
             item.text = clean(self._render(item.input)).replace("\n", " ")
+        except Erase as erase:
+            return _erased(item, erase)
         except Skip as skip:
             return Skipped(str(skip) or "skipped by render")
         except (TypeError, ValueError, PydanticSerializationError, orjson.JSONEncodeError) as error:
@@ -103,6 +116,29 @@ class Reader:
         if wanted:
             return str(getattr(value, wanted) or "")
         return str(getattr(value, "event_id", None) or getattr(value, "id", None) or "")
+
+    def _subject(self, value: Any, event: Record) -> str:
+        wanted = self._task.subject
+        named = wanted(value, event) if callable(wanted) else getattr(value, wanted)
+        return "" if named is None else str(named)
+
+
+def _erased(item: Item, erase: Erase) -> Erased | Failure:
+    subject = erase.subject or item.subject
+    if not subject or subject == _position_id(item.record):
+        return Failure("hook_failed", "Erase names no subject, nor does the event: raise Erase(why, subject=…)")
+    return Erased(str(erase), subject)
+
+
+def _erasing(record: Record, partition: Partition) -> tuple[Item, Erased] | None:
+    """An erasure that came through the retry topic, behind all that was handed over before it."""
+    erasure = read_erasure(record)
+    if erasure is None:
+        return None
+    event = Record(*erasure.source, record.key, None, record.headers, erasure.source_ms)
+    item = Item(event, partition, erasure.event_id, None, "", 0)
+    item.offset = record.offset
+    return item, Erased(erasure.why, erasure.subject)
 
 
 def _position_id(record: Record) -> str:

@@ -85,6 +85,7 @@ def _ended(task: str, counts: Counts) -> Iterator[Sample]:
     for reason, count in counts.hand_over_reasons.items():
         yield Sample(m.HAND_OVERS, (task, reason), count)
     yield Sample(m.SKIPPED, (task,), counts.skipped)
+    yield Sample(m.ERASED, (task,), counts.erased)
     yield Sample(m.LATE, (task,), counts.late)
     yield Sample(m.EVENT_AGE, (task,), counts.event_age_seconds)
 

@@ -66,6 +66,8 @@ class Counts:
     dead_letters: int = 0
     hand_overs: int = 0
     skipped: int = 0
+    erased: int = 0
+    """Deletions committed; what they took out of flight counts as skipped."""
     late: int = 0
     """Outcomes for partitions that were ours no longer."""
     nanousd: int = 0
@@ -90,6 +92,11 @@ class Counts:
     tiers: defaultdict[str, TierCounts] = field(default_factory=lambda: defaultdict(TierCounts))
     commit_seconds: Histogram = field(default_factory=lambda: Histogram(COMMIT_SECONDS))
     event_age_seconds: Histogram = field(default_factory=lambda: Histogram(EVENT_AGE))
+
+    @property
+    def done(self) -> int:
+        """Events that want nothing more."""
+        return self.results + self.dead_letters + self.skipped + self.erased
 
     def began(self, tier: str, items: int) -> None:
         """A call was started."""

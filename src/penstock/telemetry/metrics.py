@@ -41,8 +41,9 @@ HAND_OVERS = Metric(
     "penstock_hand_overs_total", "counter", "Items committed to the task's retry topic.", ("task", "reason")
 )
 SKIPPED = Metric(
-    "penstock_skipped_total", "counter", "Offsets passed without an ending: tombstones, and hooks that said Skip."
+    "penstock_skipped_total", "counter", "Offsets passed without an ending: a hook said Skip, or erased in flight."
 )
+ERASED = Metric("penstock_erased_total", "counter", "Deletions committed: tombstones, and hooks that said Erase.")
 LATE = Metric("penstock_late_total", "counter", "Outcomes that came after their partition was lost: never results.")
 EVENT_AGE = Metric(
     "penstock_event_age_seconds",
