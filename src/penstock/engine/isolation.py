@@ -5,28 +5,37 @@ batcher → cascade → [isolation] → batcher
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
+from pydantic_core import SchemaValidator, core_schema
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from penstock.tier import Item
 
-# The expression below costs 15 µs an event, these words 4: only texts that have one are looked at closely.
-_WORDS = frozenset(
+
+def _finder(pattern: str) -> Callable[[str], bool]:
+    """Whether a text has the pattern somewhere, by the regex engine that pydantic brings.
+
+    It takes 1 µs for an event where `re` takes 15, and no text can make it slow: it never backtracks. What is no text
+    at all (lone surrogates) is found in by nothing: `clean` has taken it out before.
     """
+    return SchemaValidator(core_schema.str_schema(pattern=pattern, regex_engine="rust-regex")).isinstance_python
+
+
+# Only texts that have one of these words or marks are looked at closely.
+_WORDS = """
     ignore ignores ignoring ignored ignora ignorar ignorez ignorer ignoriere ignorieren ignoriert disregard
     disregards forget override instruction instructions instruct instructed instrucciones instrucción instruções
     instrução instruksi consigne consignes anweisung anweisungen regeln prompt prompts system assistant user
     verdict classify classification classified json decision output moderator respond vergiss olvida oublie
     oubliez base64 ai event approve mark label bewerte markiere clasifica classe abaikan bỏ model
     """.split()  # noqa: SIM905 - a list of words, not of lines
-)
-_MARKS = ("</", "<|", "[[", '\\"id\\"', '\\"i\\"', "user:")
-_ALL_MARKS = (*_MARKS, "指示", "指令", "忽略", "无视", "忘记", "bỏ qua")
-_TO_WORDS = str.maketrans(dict.fromkeys("\"'.,;:!?()[]{}<>/\\|*_#`~=+-\n\t", " "))
-_ADDRESSES_MODEL = re.compile(
+_MARKS = ("</", r"<\|", r"\[\[", r'\\"id\\"', r'\\"i\\"', "user:", "指示", "指令", "忽略", "无视", "忘记")
+_has_word = _finder(rf"\b(?:{'|'.join(_WORDS)})\b|{'|'.join(_MARKS)}")
+_addresses_model = _finder(
+    r"(?s)"
     r"ignor\w*.{0,40}(instruc|instruk|anweisung|consigne|rule|regel|previous|above|prior|vorherig|anterior|précéden)"
     r"|(disregard|forget|override|vergiss|olvida|oublie)\w*.{0,40}(instruc|anweisung|consigne|rule|regel|previous|above|prior|everything|alles|todo|tout)"
     r"|system\s*(prompt|message|:)|\b(assistant|system|user)\s*:|<\|.{0,20}\|>|</?(system|assistant|instructions?|item|event)\b"
@@ -34,8 +43,7 @@ _ADDRESSES_MODEL = re.compile(
     r"|(mark|classify|rate|label|approve|bewerte|markiere|clasifica|classe)\w*\s.{0,30}(all|every|other|these|alle|todas?|tous|toutes)\s"
     r"|(verdict|decision|classification|output|json)\b.{0,20}(must|should|=|:)|respond (only )?with|new instructions?"
     r"|\\\"(id|i|r|c)\\\"\s*:|(忽略|无视|忘记).{0,12}(指示|指令|以上|之前|规则)|bỏ qua.{0,30}(hướng dẫn|chỉ dẫn|lệnh)|abaikan.{0,30}(instruksi|perintah|aturan)"
-    r"|as an ai\b|\[\[|base64",
-    re.DOTALL,
+    r"|as an ai\b|\[\[|base64"
 )
 
 
@@ -48,10 +56,7 @@ def looks_like_instructions(text: str) -> bool:
     True
     """
     low = text.lower()
-    has_mark = any(mark in low for mark in (_MARKS if low.isascii() else _ALL_MARKS))
-    if not has_mark and _WORDS.isdisjoint(low.translate(_TO_WORDS).split()):
-        return False
-    return _ADDRESSES_MODEL.search(low) is not None
+    return _has_word(low) and _addresses_model(low)
 
 
 def halves(items: Sequence[Item]) -> list[list[Item]]:
