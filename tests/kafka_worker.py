@@ -10,8 +10,8 @@ import sys
 from collections.abc import Sequence
 
 from penstock.errors import LogUnavailable, PartitionsLost
-from penstock.log.base import Assignment, Consumer, PartProgress, Progress
-from penstock.log.kafka import KafkaLog
+from penstock.log.base import Assignment, Consumer, Delivery, PartProgress, Progress
+from penstock.log.kafka import KafkaLog, KafkaOptions
 from penstock.log.offset_map import OffsetMap
 from penstock.record import NewRecord, Partition
 
@@ -57,8 +57,10 @@ class Answering:
                 await asyncio.sleep(0.1)
 
 
-async def main(bootstrap: str, group: str, topic: str, results: str, slot: str) -> None:
-    log, worker = KafkaLog(bootstrap), Answering(results)
+async def main(
+    bootstrap: str, group: str, topic: str, results: str, slot: str, delivery: Delivery = "exactly_once"
+) -> None:
+    log, worker = KafkaLog(bootstrap, options=KafkaOptions(delivery=delivery)), Answering(results)
     worker.consumer = await log.join(group, [topic], worker, start_from="earliest", slot=slot)
     print("joined", flush=True)
     await worker.work()

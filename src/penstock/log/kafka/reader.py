@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 CONSUME_SECONDS = 0.2
 MARKER_SECONDS = 0.005
+NO_MEMBER = {"max.poll.interval.ms": 300_000, "session.timeout.ms": 45_000}
 SELF_SECONDS = 5.0
 """At most so long a read waits for what this log committed itself."""
 
@@ -80,8 +81,9 @@ class Reader:
     def _place(self, partition: Partition, offset: int) -> None:
         if self._consumer is None:
             # `group.id` is required but never used: nothing is joined or committed.
+            # Hence the time-outs of members are librdkafka's own: those of the user may not fit each other here.
             settings = {"group.id": "penstock-reader", "enable.partition.eof": True, "fetch.wait.max.ms": 50}
-            self._consumer = self._connection.consumer(settings)
+            self._consumer = self._connection.consumer({**settings, **NO_MEMBER})
         if self._next != (partition, offset):
             self._consumer.assign([TopicPartition(partition.topic, partition.number, offset)])
         self._next = None
