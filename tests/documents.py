@@ -1,15 +1,29 @@
-"""Reads the documentation as a reader would: fenced blocks, commands with their promised output, words in code type."""
+"""Reads the documentation as a reader would, and does what it says: blocks, commands with their output, words in code type."""
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+NOT_RUN = {
+    r"make (demo|test|check|bench|soak|setup)\b": "builds an environment or runs long; `.ci/run` and people do",
+    r"\. \.venv/bin/activate": "the test has the commands in its path already",
+    r".*--live\b": "needs a key and costs money",
+    r".*\bkafka:": "needs a cluster; tests/contract runs the log against a real one",
+}
+OPTIONAL = {"curl", "jq"}
+"""Programs that a reader may lack: where this machine does, their commands are passed over."""
+SECONDS = 120.0
 
 _FENCE = re.compile(r"^ {0,3}```")
 _SPAN = re.compile(r"``(.+?)``|`([^`\n]+)`")
@@ -137,3 +151,68 @@ def differs(promised: list[str], said: list[str]) -> str:
             return promise
         at, may_skip = at + found + 1, False
     return "" if may_skip or at == len(lines) else f"nothing more after: {promised[-1]}"
+
+
+def named(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def reason_not_to_run(command: str) -> str:
+    lacking = [words[0] for words in calls(command) if words[0] in OPTIONAL and not shutil.which(words[0])]
+    if lacking:
+        return f"needs {lacking[0]}, which is not on this machine"
+    return next((why for pattern, why in NOT_RUN.items() if re.match(pattern, command)), "")
+
+
+class Session:
+    """A reader at a terminal: one directory, which `cd` changes, and nothing of the developer's own settings."""
+
+    def __init__(self, directory: Path, tools: Path | None = None) -> None:
+        self.directory = self._start = directory
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("PENSTOCK_", "ANTHROPIC_"))}
+        places = [Path(sys.executable).parent, *([tools] if tools else []), os.environ["PATH"]]
+        path = os.pathsep.join(map(str, places))
+        nowhere = "http://127.0.0.1:9"
+        self._environment = {
+            **kept, "PATH": path, "COLUMNS": "200", "HOME": str(directory), "NO_COLOR": "1", "PYTHONPATH": "",
+            "HTTP_PROXY": nowhere, "HTTPS_PROXY": nowhere, "NO_PROXY": "127.0.0.1,localhost",
+        }  # fmt: skip
+
+    def run(self, block: Block) -> None:
+        """Do with the block what its language says."""
+        if block.language == "console":
+            for command in commands(block):
+                if not reason_not_to_run(command.text):
+                    self._check(block, command)
+        elif block.language in {"python", "toml"} and block.file:
+            target = self.directory / block.file
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(block.text + "\n")
+        elif block.language == "python":
+            done = self._shell(f"python - <<'END_OF_BLOCK'\n{block.text}\nEND_OF_BLOCK")
+            assert done.returncode == 0, f"{block}\n{done.stdout}"
+
+    def _check(self, block: Block, command: Command) -> None:
+        done = self._shell(command.text)
+        place = f"{block.page.relative_to(ROOT)}:{command.line}: {command.text}"
+        assert done.returncode == command.code, f"{place}\nexit code {done.returncode}\n{done.stdout}"
+        assert "Traceback" not in done.stdout, f"{place}\n{done.stdout}"
+        wrong = differs(command.promised, done.stdout.splitlines()) if command.promised else ""
+        assert not wrong, f"{place}\npromises: {wrong}\nbut says:\n{done.stdout}"
+
+    def _shell(self, text: str) -> subprocess.CompletedProcess[str]:
+        place = self._start / ".directory"
+        script = f"{text}\ncode=$?\npwd > '{place}'\nexit $code"
+        done = subprocess.run(
+            ["bash", "-c", script],
+            cwd=self.directory,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+        self.directory = Path(place.read_text().strip())
+        return done

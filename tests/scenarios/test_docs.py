@@ -9,11 +9,7 @@ In README, tutorials and how-tos a page is one session from top to bottom, in an
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import subprocess
-import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,96 +18,38 @@ from typing import Any
 import pytest
 import typer
 
-from documents import PAGES, ROOT, Block, Command, anchors, blocks, calls, commands, differs, links, spans
+from documents import (
+    NOT_RUN,
+    PAGES,
+    ROOT,
+    Block,
+    Session,
+    anchors,
+    blocks,
+    calls,
+    commands,
+    links,
+    named,
+    spans,
+)
 from penstock.cli import app
 from penstock.settings import load_settings
 from penstock.telemetry.metrics import ALL
 
 CLI = typer.main.get_command(app)
 SESSIONS = [page for page in PAGES if page.parent.name not in {"reference", "decisions"}]
-SECONDS = 120.0
+ON_A_CLUSTER = {"connect-to-your-cluster.md"}
+"""Run by tests/scenarios/test_secure_cluster.py, against a broker."""
 
-NOT_RUN = {
-    r"make (demo|test|check|bench|soak|setup)\b": "builds an environment or runs long; `.ci/run` and people do",
-    r"\. \.venv/bin/activate": "the test has the commands in its path already",
-    r".*--live\b": "needs a key and costs money",
-    r".*\bkafka:": "needs a cluster; tests/contract runs the log against a real one",
-}
-OPTIONAL = {"curl", "jq"}
-"""Programs that a reader may lack: where this machine does, their commands are passed over."""
 LANGUAGES = {"console", "python", "toml", "json", "text", "mermaid", "sql"}
 PLACEHOLDERS = re.compile(r"[…<]")
-
-
-def named(page: Path) -> str:
-    return str(page.relative_to(ROOT))
-
-
-def reason_not_to_run(command: str) -> str:
-    lacking = [words[0] for words in calls(command) if words[0] in OPTIONAL and not shutil.which(words[0])]
-    if lacking:
-        return f"needs {lacking[0]}, which is not on this machine"
-    return next((why for pattern, why in NOT_RUN.items() if re.match(pattern, command)), "")
 
 
 # --- what is shown is run ---------------------------------------------------------------------------------------
 
 
-class Session:
-    """A reader at a terminal: one directory, which `cd` changes, and nothing of the developer's own settings."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = self._start = directory
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("PENSTOCK_", "ANTHROPIC_"))}
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        nowhere = "http://127.0.0.1:9"
-        self._environment = {
-            **kept, "PATH": path, "COLUMNS": "200", "HOME": str(directory), "NO_COLOR": "1", "PYTHONPATH": "",
-            "HTTP_PROXY": nowhere, "HTTPS_PROXY": nowhere, "NO_PROXY": "127.0.0.1,localhost",
-        }  # fmt: skip
-
-    def run(self, block: Block) -> None:
-        """Do with the block what its language says."""
-        if block.language == "console":
-            for command in commands(block):
-                if not reason_not_to_run(command.text):
-                    self._check(block, command)
-        elif block.language in {"python", "toml"} and block.file:
-            target = self.directory / block.file
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(block.text + "\n")
-        elif block.language == "python":
-            done = self._shell(f"python - <<'END_OF_BLOCK'\n{block.text}\nEND_OF_BLOCK")
-            assert done.returncode == 0, f"{block}\n{done.stdout}"
-
-    def _check(self, block: Block, command: Command) -> None:
-        done = self._shell(command.text)
-        place = f"{block.page.relative_to(ROOT)}:{command.line}: {command.text}"
-        assert done.returncode == command.code, f"{place}\nexit code {done.returncode}\n{done.stdout}"
-        assert "Traceback" not in done.stdout, f"{place}\n{done.stdout}"
-        wrong = differs(command.promised, done.stdout.splitlines()) if command.promised else ""
-        assert not wrong, f"{place}\npromises: {wrong}\nbut says:\n{done.stdout}"
-
-    def _shell(self, text: str) -> subprocess.CompletedProcess[str]:
-        place = self._start / ".directory"
-        script = f"{text}\ncode=$?\npwd > '{place}'\nexit $code"
-        done = subprocess.run(
-            ["bash", "-c", script],
-            cwd=self.directory,
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=SECONDS,
-            check=False,
-        )
-        self.directory = Path(place.read_text().strip())
-        return done
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("page", SESSIONS, ids=named)
+@pytest.mark.parametrize("page", [page for page in SESSIONS if page.name not in ON_A_CLUSTER], ids=named)
 def test_a_page_can_be_followed(page: Path, tmp_path: Path) -> None:
     """Top to bottom in an empty directory: every command ends as the page says, and prints what it promises."""
     session = Session(tmp_path)

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 
 logger = logging.getLogger("penstock.log.kafka.client")
+aside = logging.getLogger("penstock.log.kafka.client.admin")
+"""For clients whose every trouble is an exception too: their lines are for debugging."""
 
 REPEAT_SECONDS = 30.0
 VARYING = re.compile(r"\d+ms|#[a-z]+-\d+|\(after [^)]*\)|\[thrd:[^\]]*\]")
@@ -29,7 +31,10 @@ class Sparse(logging.Filter):
         self._said: dict[str, tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.getMessage().endswith("retrying"):  # weather that librdkafka deals with itself
+        # Weather that librdkafka deals with itself, and what is told elsewhere.
+        if record.name == aside.name or record.getMessage().endswith("retrying"):
+            if not logger.isEnabledFor(logging.DEBUG):
+                return False
             record.levelno, record.levelname = logging.DEBUG, "DEBUG"
         kind = VARYING.sub("", record.getMessage())
         now = self._clock()
@@ -45,4 +50,5 @@ class Sparse(logging.Filter):
         return True
 
 
-logger.addFilter(Sparse())
+for heard in (logger, aside):
+    heard.addFilter(Sparse())

@@ -103,7 +103,7 @@ class Connection:
 
     def admin(self) -> AdminClient:
         """A client for questions about topics and groups."""
-        return self._made(AdminClient, {}, {})
+        return self._made(AdminClient, {}, {}, client_lines.aside)
 
     def given(self, name: str) -> str:
         """What the user set a property to; empty where it was not set. For choices, never to show a secret."""
@@ -116,10 +116,16 @@ class Connection:
                 text = text.replace(value, "***")
         return text
 
-    def _made(self, kind: Callable[..., T], defaults: Mapping[str, Any], settings: Mapping[str, Any]) -> T:
+    def _made(
+        self,
+        kind: Callable[..., T],
+        defaults: Mapping[str, Any],
+        settings: Mapping[str, Any],
+        lines: logging.Logger = client_lines.logger,
+    ) -> T:
         given = {**DEFAULTS, **defaults, "error_cb": self._note_error, **self._properties, **settings}
         try:
-            return kind({**given, "bootstrap.servers": self.bootstrap_servers}, logger=client_lines.logger)
+            return kind({**given, "bootstrap.servers": self.bootstrap_servers}, logger=lines)
         except KafkaException as error:
             told = missing_files(self._properties) or self.redacted(error.args[0].str())
             raise SettingsError(f"Kafka property refused: {told}") from None

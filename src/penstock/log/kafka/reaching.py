@@ -5,6 +5,7 @@ settings → [reaching] → admin → cli
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 import time
@@ -24,6 +25,8 @@ DOUBT_SECONDS = 2.0
 """A refused login or certificate is believed after this long: there may be other brokers in the list."""
 LOOK_SECONDS = 5.0
 DEFAULT_PORT = 9092
+STATE = re.compile(r"\w+://\S+/bootstrap: | \(after .*\)$")
+"""What only developers of librdkafka want to know."""
 EXPIRED, NOT_YET_VALID = 10, 9
 OTHER_NAMES = frozenset({62, 64})
 """OpenSSL's codes of `verify_code`: another host's name, another address."""
@@ -52,7 +55,7 @@ def reached(connection: Connection) -> Any:
 
 def _told(connection: Connection, cause: str) -> str:
     advice = _advice(connection, cause)
-    said = f"no Kafka broker answers at {connection.bootstrap_servers}: {cause}"
+    said = f"no Kafka broker answers at {connection.bootstrap_servers}: {STATE.sub('', cause)}"
     return f"{said}\n{advice}" if advice else said
 
 
