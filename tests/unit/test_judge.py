@@ -7,8 +7,9 @@ import json
 import pytest
 
 from fakes import ScriptedTier, make_task, note
-from penstock import NewRecord, Partition
+from penstock import NewRecord, Partition, Position
 from penstock.demo.judge import Judge
+from penstock.erasure import Erasure
 from penstock.log.base import PartProgress, Progress, TopicSpec
 from penstock.log.offset_map import OffsetMap
 from penstock.log.sqlite import SqliteLog
@@ -30,6 +31,8 @@ class Idle:
     async def assigned(self, assignments): ...
     async def revoked(self, partitions, deadline): ...
     async def lost(self, partitions): ...
+
+    async def passed(self, losses): ...
 
 
 def result(offset: int, *, call: str = "c1", nanousd: int = 5) -> NewRecord:
@@ -60,8 +63,8 @@ async def judged(log, done: OffsetMap, appends: tuple[NewRecord, ...], rows: lis
 
 
 async def test_what_is_done_without_an_ending_is_lost(log):
-    """Progress that passes an event without result or dead letter is seen, a tombstone is not taken for one."""
-    await log.append([note(0), note(1), note(2)._replace(value=None), note(3)])
+    """Progress that passes an event without result or dead letter is seen, a tombstone of nothing is not taken for one."""
+    await log.append([note(0), note(1), note(2)._replace(key=None, value=None), note(3)])
     found = await judged(log, OffsetMap(3), (result(0),))
     task = found.tasks["labeler"]
     assert (task.lost, task.ended, task.skipped, task.open, task.doubled) == (1, 1, 1, 1, 0)
@@ -91,3 +94,43 @@ async def test_calls_on_no_record_are_paid_again_or_unconfirmed(log):
     found = await judged(log, OffsetMap(1), (result(0),), rows)
     assert (found.billed_nanousd, found.recorded_nanousd, found.unconfirmed_nanousd) == (26, 5, 21)
     assert (found.unaccounted_items, found.paid_again) == (3, 3)
+
+
+def erased(offset: int, key: str, topic: str = "labeler-results") -> NewRecord:
+    erasure = Erasure(f"e{offset}", "labeler", "", Position("notes", 0, offset), 0, key.encode(), None)
+    return NewRecord(topic, key.encode(), None, erasure.headers())
+
+
+async def test_a_deletion_without_tombstones_is_lost(log):
+    """A tombstone in the input that the group has passed must stand in the results, with the same key."""
+    await log.append([note(0, key="a")._replace(value=None), note(1, key="b")._replace(value=None)])
+    found = await judged(log, OffsetMap(2), (erased(0, "a"), erased(0, "a", "labeler-dlq"), erased(0, "a")))
+    task = found.tasks["labeler"]
+    assert (task.lost, task.erased, task.skipped, task.doubled, task.ended) == (1, 1, 1, 0, 0)
+
+
+async def test_what_was_erased_in_flight_is_not_lost(log):
+    """What stands before a deletion and has its key needs no ending; what stands behind it or has another does."""
+    await log.append([note(0, key="a"), note(1, key="b"), note(2, key="a")._replace(value=None), note(3, key="a")])
+    found = await judged(log, OffsetMap(4), (erased(2, "a"),))
+    task = found.tasks["labeler"]
+    assert (task.lost, task.erased, task.skipped, task.open) == (2, 1, 2, 0)
+
+
+async def test_what_was_erased_while_parked_is_open_until_the_retry_topic_has_passed_it(log):
+    """A hand-over is no ending; a copy of the erasure behind it is, as soon as the group is past that copy."""
+    await log.append([note(0, key="a"), note(1, key="a")._replace(value=None)])
+    place = {"topic": "notes", "partition": "0", "offset": "0"}
+    headers = tuple((f"penstock.retry.{name}", text.encode()) for name, text in place.items())
+    parked = note(0, key="a", topic="labeler.retry")._replace(headers=headers)
+    acts = (parked, erased(1, "a"), erased(1, "a", "labeler.retry"))
+    found = await judged(log, OffsetMap(2), acts)
+    task = found.tasks["labeler"]
+    assert (task.lost, task.erased, task.skipped) == (0, 1, 1)
+    consumer = await log.join("labeler", ["labeler.retry"], Idle(), start_from="earliest")
+    while not await consumer.poll(10, 0.5):
+        pass
+    await consumer.commit(Progress((PartProgress(Partition("labeler.retry", 0), OffsetMap(2)),)))
+    await consumer.close()
+    judge = Judge(log, [make_task(ScriptedTier())])
+    assert (await judge.look()).tasks["labeler"].skipped == 2

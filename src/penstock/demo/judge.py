@@ -8,6 +8,7 @@ and makes every look sound: progress first, then events, then endings, then the 
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ import orjson
 from penstock.deadletters.letter import Letter, read_letter
 from penstock.engine.cascade import Skipped
 from penstock.engine.reader import Reader
+from penstock.erasure import Erasure, Reach, read_erasure
+from penstock.errors import TopicMissing
 from penstock.log.base import EventLog
 from penstock.log.offset_map import OffsetMap
 from penstock.log.state import STATE_TOPIC, read_state
@@ -30,6 +33,8 @@ Ledger = Callable[[int], Awaitable[Sequence[dict[str, Any]]]]
 SETTLED_AFTER_MS = 5_000
 """A call that ended so long ago and stands on no record belongs to a worker that died with it."""
 READ = 2_000
+MOST_BARREN = 2
+"""So often the same end of a partition is read although nothing is found before it."""
 
 
 @dataclass(slots=True)
@@ -41,7 +46,9 @@ class TaskFindings:
     results: int = 0
     dead_letters: int = 0
     skipped: int = 0
-    """Tombstones, and events that the task itself passes over."""
+    """Events that want no answer: deletions, what they erased before it was answered, what the task passes over."""
+    erased: int = 0
+    """Of them, the deletions; one whose tombstones are missing is lost."""
     doubled: int = 0
     """Endings beyond the first of an event."""
     lost: int = 0
@@ -91,7 +98,8 @@ class BilledCall:
 class Judge:
     """Looks again and again; each look reads only what is new. `on_ending` sees every ending once, as it was read.
 
-    `start`: offsets to begin at, where everything before them is known to have ended.
+    `start`: offsets to begin at, where everything before them is known to have ended. `settle_seconds`: an event whose
+    progress is there counts as lost after so long without its ending; Kafka shows the records of an act one by one.
     """
 
     def __init__(
@@ -102,6 +110,7 @@ class Judge:
         *,
         on_ending: Callable[[str, Record, dict[str, Any] | Letter], None] | None = None,
         start: Mapping[Partition, int] | None = None,
+        settle_seconds: float = 0.0,
     ) -> None:
         self.findings = Findings(tasks={task.name: TaskFindings() for task in tasks})
         self._log = log
@@ -109,10 +118,20 @@ class Judge:
         self._ledger = ledger
         self._on_ending = on_ending
         self._at: dict[Partition, int] = dict(start or {})
+        self._barren: dict[Partition, tuple[int, int]] = {}
+        """Where nothing was found up to an end, and how often: markers of transactions, or one that is still open."""
+        self._settle_seconds = settle_seconds
+        self._missing: dict[tuple[str, Partition, int], float] = {}
+        """Since when an event is done without an ending."""
         self._open: dict[tuple[str, Partition], dict[int, bool]] = {}
         self._waiting: dict[str, set[tuple[Partition, int]]] = {task.name: set() for task in tasks}
         self._early: set[tuple[str, Partition, int]] = set()
         """Endings of events that came after this look had read the events."""
+        self._erased = {task.name: Reach() for task in tasks}
+        self._erased_parked = {task.name: Reach() for task in tasks}
+        """Only what the retry topic has passed: what was parked there and is covered will not be answered."""
+        self._passing: dict[str, list[tuple[Partition, int, Erasure]]] = {task.name: [] for task in tasks}
+        self._erasures: set[str] = set()
         self._calls: dict[str, BilledCall] = {}
         self._row = 0
         self._newest_ms = 0
@@ -123,7 +142,7 @@ class Judge:
 
     async def look(self) -> Findings:
         """Read what is new and judge it."""
-        progress = {task.name: await self._log.committed(task.group, task.reads) for task in self._tasks}
+        progress = {task.name: await self._progress(task) for task in self._tasks}
         for topic in sorted({task.reads for task in self._tasks}):
             await self._tail(topic, self._saw_event)
         for topic in sorted({task.retry_topic for task in self._tasks}):
@@ -132,24 +151,45 @@ class Judge:
             await self._tail(topic, self._saw_ending)
         await self._tail(STATE_TOPIC, self._saw_state)
         await self._read_ledger()
+        missing: dict[tuple[str, Partition, int], float] = {}
         for task in self._tasks:
-            await self._count_lost(task, progress[task.name])
+            await self._count_lost(task, progress[task.name], missing)
+        self._missing = missing
         self._count_money()
         return self.findings
 
+    async def _progress(self, task: Task[Any, Any]) -> dict[Partition, OffsetMap]:
+        done = await self._log.committed(task.group, task.reads)
+        if task.retry_topic in await self._log.topics():
+            done |= await self._log.committed(task.group, task.retry_topic)
+        return done
+
     async def _tail(self, topic: str, see: Callable[[Record], None]) -> None:
-        if topic not in await self._log.topics():
+        try:
+            bounds = await self._log.bounds(topic)
+        except TopicMissing:
             return
-        for partition, bounds in (await self._log.bounds(topic)).items():
-            at = max(self._at.get(partition, 0), bounds.low)
-            while at < bounds.high:
+        for partition, kept in bounds.items():
+            at = max(self._at.get(partition, 0), kept.low)
+            while at < kept.high and self._is_worth_reading(partition, kept.high):
                 records = await self._log.read(partition, at, READ)
                 for record in records:
                     see(record)
-                at = records[-1].offset + 1 if records else bounds.high
                 # After each step: a look that breaks off in the middle counts nothing twice when it is repeated.
-                self._at[partition] = at
+                at = self._at[partition] = records[-1].offset + 1 if records else at
+                if not records:
+                    self._note_barren(partition, kept.high)
+                if len(records) < READ:  # that is all there is by now
+                    break
             self._at.setdefault(partition, at)
+
+    def _is_worth_reading(self, partition: Partition, end: int) -> bool:
+        """Whatever ends an open transaction moves the end; a second look is for the moment between the two."""
+        return self._barren.get(partition, (-1, 0)) != (end, MOST_BARREN)
+
+    def _note_barren(self, partition: Partition, end: int) -> None:
+        known, times = self._barren.get(partition, (-1, 0))
+        self._barren[partition] = (end, times + 1 if known == end else 1)
 
     def _saw_event(self, record: Record) -> None:
         self.findings.events += 1
@@ -159,9 +199,16 @@ class Judge:
                 if (task.name, partition, record.offset) in self._early:
                     self._early.discard((task.name, partition, record.offset))
                 else:
-                    self._open.setdefault((task.name, partition), {})[record.offset] = record.value is None
+                    self._open.setdefault((task.name, partition), {})[record.offset] = (
+                        record.value is None and record.key is None
+                    )
 
     def _saw_hand_over(self, record: Record) -> None:
+        if erasure := read_erasure(record):
+            if erasure.task in self._passing:
+                place = Partition(record.topic, record.partition)
+                self._passing[erasure.task].append((place, record.offset, erasure))
+            return
         headers = {
             name: (value or b"").decode() for name, value in record.headers if name.startswith("penstock.retry.")
         }
@@ -170,7 +217,21 @@ class Judge:
             source = Partition(headers["penstock.retry.topic"], int(headers["penstock.retry.partition"]))
             self._waiting[task.name].add((source, int(headers["penstock.retry.offset"])))
 
+    def _saw_erasure(self, erasure: Erasure) -> None:
+        found = self.findings.tasks.get(erasure.task)
+        if found is None or erasure.id in self._erasures:
+            return
+        self._erasures.add(erasure.id)
+        partition, offset = Partition(*erasure.source[:2]), erasure.source.offset
+        self._erased[erasure.task].add(partition, offset, erasure.key, erasure.subject)
+        if self._end(erasure.task, partition, offset):
+            found.erased += 1
+            found.skipped += 1
+
     def _saw_ending(self, record: Record) -> None:
+        if erasure := read_erasure(record):
+            self._saw_erasure(erasure)
+            return
         ending: dict[str, Any] | Letter
         if any(name == "penstock.errors.id" for name, _ in record.headers):
             letter = ending = read_letter(record)
@@ -190,21 +251,24 @@ class Judge:
             found.results += 1
             found.simulated += bool(ending["simulated"])
         found.nanousd += nanousd
-        self._end(name, found, Partition(source.topic, source.partition), source.offset)
+        if self._end(name, Partition(source.topic, source.partition), source.offset):
+            found.ended += 1
+        else:
+            found.doubled += 1
         self._account(calls)
         if self._on_ending is not None:
             self._on_ending(name, record, ending)
 
-    def _end(self, name: str, found: TaskFindings, partition: Partition, offset: int) -> None:
+    def _end(self, name: str, partition: Partition, offset: int) -> bool:
+        """Whether this is an event's first ending."""
         self._waiting[name].discard((partition, offset))
         early = (name, partition, offset)
         if self._open.get((name, partition), {}).pop(offset, None) is not None:
-            found.ended += 1
-        elif offset >= self._at.get(partition, 0) and early not in self._early:
+            return True
+        if offset >= self._at.get(partition, 0) and early not in self._early:
             self._early.add(early)
-            found.ended += 1
-        else:
-            found.doubled += 1
+            return True
+        return False
 
     def _saw_state(self, record: Record) -> None:
         state = read_state(record)
@@ -236,28 +300,55 @@ class Judge:
                 call.nanousd += row["nanousd"]
                 call.ended_ms = row["ended_ms"]
 
-    async def _count_lost(self, task: Task[Any, Any], progress: dict[Partition, OffsetMap]) -> None:
+    async def _count_lost(
+        self,
+        task: Task[Any, Any],
+        progress: dict[Partition, OffsetMap],
+        missing: dict[tuple[str, Partition, int], float],
+    ) -> None:
         found = self.findings.tasks[task.name]
         found.lost = found.open = 0
-        reader = Reader(task)
+        self._let_erasures_pass(task.name, progress)
+        reader, now = Reader(task), time.monotonic()
         for (name, partition), unended in self._open.items():
             if name != task.name:
                 continue
             done = progress.get(partition)
             for offset, is_tombstone in list(unended.items()):
+                place = (name, partition, offset)
                 if done is None or offset not in done:
                     found.open += not is_tombstone
-                elif is_tombstone or await self._wants_no_answer(reader, partition, offset):
+                elif is_tombstone or (
+                    (place not in self._missing or self._erased[name])
+                    and await self._wants_no_answer(reader, name, partition, offset)
+                ):
                     found.skipped += 1
                     del unended[offset]
                 elif (partition, offset) not in self._waiting[name]:
-                    found.lost += 1
+                    missing[place] = self._missing.get(place, now)
+                    found.lost += now - missing[place] >= self._settle_seconds
 
-    async def _wants_no_answer(self, reader: Reader, partition: Partition, offset: int) -> bool:
-        """Whether the task itself skips this event; asked of the few that are done and have no ending."""
+    def _let_erasures_pass(self, name: str, progress: dict[Partition, OffsetMap]) -> None:
+        """Where the group has passed an erasure in its retry topic, nothing that it covers comes back from there."""
+        passing, self._passing[name] = self._passing[name], []
+        for place, at, erasure in passing:
+            if (done := progress.get(place)) is None or at not in done:
+                self._passing[name].append((place, at, erasure))
+                continue
+            source = erasure.source
+            partition = Partition(source.topic, source.partition)
+            self._erased_parked[name].add(partition, source.offset, erasure.key, erasure.subject)
+
+    async def _wants_no_answer(self, reader: Reader, name: str, partition: Partition, offset: int) -> bool:
+        """Whether the task skips this event or it was erased; asked of the few that are done and have no ending."""
+        is_parked = (partition, offset) in self._waiting[name]
+        reach = (self._erased_parked if is_parked else self._erased)[name]
+        if is_parked and not reach:
+            return False
         for record in await self._log.read(partition, offset, 1):
-            _, outcome = reader.read(record, partition)
-            return record.offset == offset and isinstance(outcome, Skipped)
+            item, outcome = reader.read(record, partition)
+            is_erased = reach.covers(partition, offset, record.key, item.subject)
+            return record.offset == offset and (is_erased or isinstance(outcome, Skipped))
         return False
 
     def _count_money(self) -> None:
