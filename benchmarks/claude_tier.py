@@ -192,7 +192,7 @@ async def over_http(count: int, calls: int, at_once: int) -> tuple[float, float]
             nonlocal left
             while left > 0:
                 left -= 1
-                raw = await client._create(**request)  # noqa: SLF001
+                raw = await client._client.messages.with_raw_response.create(**request)  # noqa: SLF001
                 await raw.read()
 
         started = time.process_time()
@@ -228,7 +228,7 @@ def main() -> None:
         / given.items,
         "cost of a call": cpu_us(lambda: model.cost_nanousd(Tokens(6_200, 0, 0, 2_051, 900)), 5_000),
         "the tier without SDK, an item": (own - fake) / given.items,
-        "the SDK's call, a call": bare,
+        "the SDK's `messages.create`, a call": bare,
         "tier + SDK over HTTP, a call": whole,
         "tier + SDK over HTTP, an item": whole / given.items,
         "tier beside the SDK, an item": (whole - bare) / given.items,

@@ -91,28 +91,38 @@ class ClaudeClient:
         )
         if self._client.api_key is None and self._client.auth_token is None and self._client.credentials is None:
             raise SettingsError("no API key: set ANTHROPIC_API_KEY (or claude.api_key)")
-        self._create = self._client.messages.with_raw_response.create
+        self._response = httpx2.Response
 
     async def send(self, parameters: Mapping[str, Any], *, timeout_seconds: float | None = None) -> Reply | Trouble:
         """Make one call. What went wrong is a value too; only cancellation and bugs raise."""
         seconds = min(timeout_seconds or self._options.timeout_seconds, self._options.timeout_seconds)
-        return await self._asked(self._create(**parameters), read_reply, seconds)
+        # Not `messages.create`: it copies and encodes the prompt in Python, a quarter of what a call takes.
+        asked = self._client.post(
+            "/v1/messages",
+            cast_to=self._response,
+            content=orjson.dumps(dict(parameters)),
+            options={"headers": {"content-type": "application/json"}},
+        )
+        return await self._asked(asked, read_reply, seconds)
 
     async def models(self) -> Catalogue | Trouble:
         """All models that the key sees, those on their way out too. Costs nothing."""
-        asked = self._client.models.with_raw_response.list(limit=1_000, lifecycle=["active", "deprecated", "retired"])
-        return await self._asked(asked, read_models, self._options.timeout_seconds)
+        return await self._asked(self._listed(), read_models, self._options.timeout_seconds)
+
+    async def _listed(self) -> httpx2.Response:
+        lifecycle: list[Any] = ["active", "deprecated", "retired"]
+        return (await self._client.models.with_raw_response.list(limit=1_000, lifecycle=lifecycle)).http_response
 
     async def _asked(
         self,
-        request: Awaitable[Any],
+        request: Awaitable[httpx2.Response],
         read: Callable[[bytes, httpx2.Headers], T | Trouble],
         seconds: float,
     ) -> T | Trouble:
         try:
             async with asyncio.timeout(seconds):
-                raw = await request
-                return read(await raw.read(), raw.headers)
+                response = await request
+                return read(response.content, response.headers)
         except TimeoutError:
             return Trouble(kind="timed_out")
         except self._sdk.APIStatusError as error:
