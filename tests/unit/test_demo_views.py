@@ -26,7 +26,7 @@ def picture(scale=1, **changes):
     tally.sentiments = Counter(positive=900 * scale, negative=300 * scale, mixed=20 * scale, neutral=7 * scale)
     found = [TaskFindings(ended=2_240 * scale, results=2_200 * scale, dead_letters=40 * scale) for _ in tasks]
     findings = Findings(2_300 * scale, {t.name: f for t, f in zip(tasks, found, strict=True)}, billed_calls=300 * scale)
-    rows = [TaskRow(t.name, 50.0 * scale, 60 * scale, f) for t, f in zip(tasks, found, strict=True)]
+    rows = [TaskRow(t.name, t.name, 50.0 * scale, 60 * scale, f) for t, f in zip(tasks, found, strict=True)]
     shown = {
         "title": "Day 1 of a shop's reviews",
         "seconds": 42.0,

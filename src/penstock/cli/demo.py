@@ -1,4 +1,4 @@
-"""`penstock demo`: the whole system on this machine, nothing to set up.
+"""`penstock demo`: the whole system on this machine, nothing to set up; or on a cluster, in topics of its own.
 
 terminal → [demo] → penstock.demo
 """
@@ -41,9 +41,14 @@ def demo(
     ceiling_usd: Annotated[
         float | None, typer.Option("--ceiling-usd", help="With --live: dollars to spend at most ($1 unless given).")
     ] = None,
+    kafka: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="On this cluster, in topics of its own, instead of the embedded log."),
+    ] = None,
     directory: Annotated[
-        Path, typer.Option("--dir", help="Where the demo keeps its log; the next run goes on there.")
-    ] = Path("penstock-demo"),
+        Path | None,
+        typer.Option("--dir", help="Where the demo keeps its log; the next run goes on there.", show_default=False),
+    ] = None,
     is_plain: Annotated[bool, typer.Option("--plain", help="Plain lines instead of a live picture.")] = False,
 ) -> None:
     """Show the whole system at work: embedded log, offline Claude, two tasks, nothing to set up.
@@ -51,13 +56,14 @@ def demo(
     Ctrl-C stops cleanly and the next run goes on; after a finished day comes the next one.
     """
     _check(is_live=is_live, kills=kills, ceiling_usd=ceiling_usd)
+    brokers = _brokers(invocation, kafka)
     if input_file == "-" and seconds:
         raise SettingsError("--seconds with --input -: nobody knows how many events will come; leave --seconds out")
     settings = invocation.settings
     if is_live:
         _need_key(settings)
     from penstock.demo.lines import Lines
-    from penstock.demo.options import CEILING_USD, DemoOptions
+    from penstock.demo.options import CEILING_USD, DIRECTORY, KAFKA_DIRECTORY, DemoOptions
     from penstock.demo.run import run
 
     lines = Lines(input_file) if input_file is not None else None
@@ -71,7 +77,8 @@ def demo(
             kills=kills,
             is_live=is_live,
             ceiling_usd=ceiling_usd or CEILING_USD,
-            directory=directory,
+            directory=directory or (KAFKA_DIRECTORY if brokers else DIRECTORY),
+            kafka=brokers,
             is_plain=is_plain,
             is_quiet=invocation.is_quiet,
         )
@@ -89,6 +96,23 @@ def _check(*, is_live: bool, kills: bool, ceiling_usd: float | None) -> None:
         raise SettingsError("--ceiling-usd is for --live: the offline Claude costs nothing")
     if is_live and kills:
         raise SettingsError("--kill with --live would pay for answers that nobody reads: leave one of them out")
+
+
+def _brokers(invocation: Invocation, kafka: str | None) -> str:
+    from penstock.settings import KafkaAddress, parse_log
+
+    if invocation.loaded.origin("log") == "command line":
+        raise SettingsError(
+            "the demo keeps a log of its own: --kafka HOST:PORT for a cluster, --dir DIR for a directory"
+        )
+    if kafka is None:
+        return ""
+    try:
+        address = parse_log(f"kafka:{kafka.removeprefix('kafka:')}")
+    except ValueError:
+        raise SettingsError(f"--kafka {kafka!r}: write HOST:PORT[,HOST:PORT]") from None
+    assert isinstance(address, KafkaAddress)
+    return address.brokers
 
 
 def _need_key(settings: Settings) -> None:

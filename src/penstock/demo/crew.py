@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import signal
 import sys
 import time
@@ -85,6 +86,7 @@ class Crew:
         self.kills = 0
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._settings = settings
+        self._prefix = place.stretch.prefix
         self._tell = tell
         self._restarts = restarts
         self._is_stopping = False
@@ -139,12 +141,13 @@ class Crew:
         with worker.words.open("ab") as words:
             worker.process = await asyncio.create_subprocess_exec(
                 sys.executable, "-P", "-m", "penstock.demo.worker_process", worker.reference, worker.name,
-                stdin=asyncio.subprocess.PIPE, stdout=words, stderr=words, start_new_session=True,
+                self._prefix, stdin=asyncio.subprocess.PIPE, stdout=words, stderr=words, start_new_session=True,
             )  # fmt: skip
         worker.is_killed = False
         assert worker.process.stdin is not None
-        # Kept open: its end tells the worker that the demo is gone. The API key is never on a command line.
-        worker.process.stdin.write(self._settings.model_dump_json(exclude={"kafka"}).encode() + b"\n")
+        # Kept open: its end tells the worker that the demo is gone. API key and passwords are never on a command line.
+        given = self._settings.model_dump(mode="json", exclude={"kafka"}) | {"kafka": self._settings.kafka_properties()}
+        worker.process.stdin.write(json.dumps(given).encode() + b"\n")
 
     async def _watch(self, worker: WorkerProcess) -> None:
         try:

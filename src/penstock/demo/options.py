@@ -17,6 +17,7 @@ DAY_EVENTS = 3_000
 DAY_SECONDS = 60.0
 CEILING_USD = 1.0
 DIRECTORY = Path("penstock-demo")
+KAFKA_DIRECTORY = Path("penstock-demo-kafka")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +39,8 @@ class DemoOptions:
     ceiling_usd: float = CEILING_USD
     """With `is_live`: what all workers of this run together may spend."""
     directory: Path = DIRECTORY
+    kafka: str = ""
+    """`host:port`, separated by commas: the events go through this cluster instead of the embedded log."""
     is_plain: bool = False
     is_quiet: bool = False
     """Only the summary."""

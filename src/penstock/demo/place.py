@@ -29,6 +29,10 @@ _OURS = (_STATE, _LOCK, _LOG, _LEDGER)
 class Stretch:
     """One stream of events, from its first to the ending of its last; a run may begin, continue or finish it."""
 
+    log: str = ""
+    """On a cluster: its address, as `--log` takes it. Empty: the embedded log in the directory itself."""
+    prefix: str = ""
+    """On a cluster: what the names of this demo's topics, groups and tasks begin with."""
     number: int = 1
     """Counts up; stands in the header of every event of the stretch."""
     day: int = 1
@@ -52,9 +56,10 @@ class Stretch:
 class Place:
     """A directory that is ours alone while this object is open."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, kafka: str = "") -> None:
         """Raises `SettingsError` where the directory cannot be used; nothing foreign is touched."""
         self.path = path
+        self.kafka = kafka
         _make(path)
         self._lock = _locked(path)
         try:
@@ -66,7 +71,11 @@ class Place:
     @property
     def log(self) -> str:
         """The log's address, as settings and `--log` take it."""
-        return f"sqlite:{self.path / _LOG}"
+        return f"kafka:{self.kafka}" if self.kafka else f"sqlite:{self.path / _LOG}"
+
+    def begin_anew(self, prefix: str = "") -> None:
+        """Nothing of an earlier stretch is there to go on with; no topic is touched."""
+        self.stretch = Stretch(log=self.log if self.kafka else "", prefix=prefix, number=0, day=0)
 
     @property
     def ledger(self) -> Path:

@@ -19,19 +19,19 @@ from penstock.demo.board import Board
 from penstock.demo.crew import Crew
 from penstock.demo.ending import Interruption
 from penstock.demo.judge import Judge
+from penstock.demo.names import PARTITIONS_ON_KAFKA, REFERENCES, specs_of, tasks_of
 from penstock.demo.offline import OfflineClaude
 from penstock.demo.place import Place
 from penstock.demo.plain import PlainLines, Silence
 from penstock.demo.producer import Producer
-from penstock.demo.stretch import Stream, open_stretch, stream_of
+from penstock.demo.stretch import Stream, open_place, open_stretch, stream_of
 from penstock.demo.summary import Ended, print_summary
 from penstock.demo.tally import Tally
 from penstock.demo.text import ceiling, dollars
 from penstock.demo.watch import Picture, Watch
-from penstock.demo.worker_process import task_of
 from penstock.flow.limits import LimitOptions
 from penstock.flow.spend import SpendOptions
-from penstock.log.topics import topic_specs
+from penstock.log.topics import PARTITIONS
 from penstock.wiring import open_log
 
 if TYPE_CHECKING:
@@ -39,12 +39,13 @@ if TYPE_CHECKING:
     from penstock.log.base import EventLog
     from penstock.settings import Settings
 
-REFERENCES = {"review-moderator": "review_moderation:moderator", "review-analyzer": "review_moderation:analyzer"}
 DONE, FAILED, CHECK_FAILED, INTERRUPTED = 0, 1, 3, 130
 LOOK_SECONDS = 0.5
 READY_SECONDS = 60.0
 DRAIN_SECONDS = 8.0
 KILL_SECONDS = (3.0, 6.0)
+SETTLE_SECONDS = 15.0
+"""On Kafka: longer than a transaction may stay open."""
 STALL_SECONDS = 45.0
 """With the real API: nothing was answered for so long although events wait: the ceiling holds calls back, or there is an outage."""
 UNLIMITED = LimitOptions(
@@ -54,14 +55,15 @@ UNLIMITED = LimitOptions(
 
 async def run(options: DemoOptions) -> int:
     """Run it until all is ended, or until somebody stops it; the exit code."""
-    place = Place(options.directory)
+    place = Place(options.directory, options.kafka)
     try:
         with Interruption() as interruption:
             async with AsyncExitStack() as stack:
                 return await _Demo(options, place, interruption).run(stack)
     finally:
-        place.stretch.is_running = False
-        place.save()
+        if place.stretch.is_running:
+            place.stretch.is_running = False
+            place.save()
         place.close()
 
 
@@ -80,7 +82,7 @@ class _Demo:
         self._view: Board | PlainLines | Silence = (
             Silence() if options.is_quiet else Board(self._console) if is_live_picture else PlainLines(self._console)
         )
-        self._tasks = [task_of(reference) for reference in REFERENCES.values()]
+        self._tasks = tasks_of()
         self._remarks: list[str] = []
         self._kills = 0
 
@@ -90,9 +92,7 @@ class _Demo:
             self._remarks.append("The last run was killed: calls of its last second are missing in the API's accounts.")
         log = open_log(self._options.settings.model_copy(update={"log": self._place.log}))
         stack.push_async_callback(log.close)
-        await log.create_topics(list({s.name: s for task in self._tasks for s in topic_specs(task)}.values()))
-        names = sorted({topic.name for task in self._tasks for topic in topic_specs(task)})
-        await open_stretch(self._place, log, names, self._options)
+        await self._prepare(log)
         stream = await stream_of(self._place, log, self._tasks[0].reads, self._options)
         self._remarks += stream.remarks
         stack.callback(self._view.close)
@@ -111,6 +111,17 @@ class _Demo:
         picture, is_finished = await self._play(watch, crew)
         return self._end(picture, stream, is_finished=is_finished)
 
+    async def _prepare(self, log: EventLog) -> None:
+        """Topics, and what this run is about."""
+        if elsewhere := await open_place(self._place, log):
+            self._remarks.append(f"{elsewhere}.")
+        prefix = self._place.stretch.prefix
+        self._tasks = tasks_of(prefix)
+        partitions = max(PARTITIONS_ON_KAFKA, self._options.workers) if self._place.kafka else PARTITIONS
+        specs = specs_of(prefix, partitions)
+        await log.create_topics(specs)
+        await open_stretch(self._place, log, sorted(spec.name for spec in specs), self._options)
+
     _watch: Watch | None = None
 
     def _tell(self, text: str) -> None:
@@ -126,11 +137,20 @@ class _Demo:
         tally = Tally(self._tasks, models, planted, since_ms=time.time_ns() // 1_000_000)
         self._tally = tally
         ledger = offline.rows if offline is not None else None
-        judge = Judge(log, self._tasks, ledger, on_ending=tally.see, start=self._place.stretch.starts())
+        settle_seconds = SETTLE_SECONDS if self._place.kafka else 0.0
+        judge = Judge(
+            log,
+            self._tasks,
+            ledger,
+            on_ending=tally.see,
+            start=self._place.stretch.starts(),
+            settle_seconds=settle_seconds,
+        )
         self._producer = Producer(log, stream.events, self._backlog, total=stream.total, sent_before=stream.sent)
         watch = Watch(
             stream.title, judge, tally, self._producer, offline,
             day_seconds=stream.day_seconds, ceiling_usd=options.ceiling_usd if options.is_live else None,
+            prefix=self._place.stretch.prefix,
         )  # fmt: skip
         await watch.look()
         return watch
@@ -234,6 +254,10 @@ class _Demo:
             "limits": settings.limits or {"default": UNLIMITED},
             "spend": SpendOptions(),
         }
+        if self._options.kills:
+            # Who comes back under the name of a killed worker gets its partitions at once. Brokers' own groups (Kafka 4)
+            # wait for the dead member's session instead, 45 s by default: too long for a show.
+            changes["kafka_log"] = replace(settings.kafka_log, group_protocol="classic", static_membership=True)
         return settings.model_copy(update=changes)
 
     def _live_settings(self) -> Settings:

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from penstock.demo.lines import Lines
+from penstock.demo.names import fresh_prefix, specs_of
 from penstock.demo.options import DAY_EVENTS, DAY_SECONDS, DemoOptions
 from penstock.demo.place import Place, Stretch
 from penstock.demo.producer import Due, day_stream, line_stream, sent_before
@@ -38,6 +39,35 @@ class Stream:
     remarks: tuple[str, ...] = ()
 
 
+async def open_place(place: Place, log: EventLog) -> str:
+    """Decide by which names the demo works on its log; what an earlier run left elsewhere is told and not touched.
+
+    On a cluster every demo has topics of its own. It goes on with those of its last run where all of them are still
+    there, and none has begun to lose what was not answered.
+    """
+    last = place.stretch
+    if not place.kafka:
+        if last.log:
+            place.begin_anew()
+        return _left_at(last) if last.log else ""
+    known = await log.topics()
+    if last.prefix and all(spec.name in known for spec in specs_of(last.prefix)) and not await _is_trimmed(last, log):
+        last.log = place.log
+        return ""
+    place.begin_anew(fresh_prefix(known))
+    return _left_at(last) if any(name.startswith(last.prefix) for name in known if last.prefix) else ""
+
+
+async def _is_trimmed(last: Stretch, log: EventLog) -> bool:
+    """Whether retention has deleted records of the stretch."""
+    lows = {p: b.low for spec in specs_of(last.prefix) for p, b in (await log.bounds(spec.name)).items()}
+    return any(lows.get(partition, 0) > first for partition, first in last.starts().items() if not last.is_finished)
+
+
+def _left_at(last: Stretch) -> str:
+    return f"Topics of an earlier demo stay as they are: {last.prefix}* at {last.log}"
+
+
 async def open_stretch(place: Place, log: EventLog, topics: Sequence[str], options: DemoOptions) -> None:
     """Decide what this run is about and write it down. What an earlier run left unended always comes first."""
     ends = {f"{p.topic}/{p.number}": b.high for topic in topics for p, b in (await log.bounds(topic)).items()}
@@ -48,6 +78,8 @@ async def open_stretch(place: Place, log: EventLog, topics: Sequence[str], optio
         place.ledger.unlink(missing_ok=True)
     if not is_rest or source != last.source or source == "-":
         place.stretch = Stretch(
+            log=last.log,
+            prefix=last.prefix,
             number=last.number + 1,
             day=last.day + (source == DAY),
             source=source,

@@ -19,8 +19,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from penstock.demo.options import DIRECTORY
+from penstock.demo.options import DIRECTORY, KAFKA_DIRECTORY
 from penstock.demo.text import CALLED, DECISIONS, KINDS, SENTIMENTS, SIMULATED, counted, dollars, saving, seconds
+from penstock.log.state import STATE_TOPIC
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -147,7 +148,7 @@ def _print_speed(say: _Printer, picture: Picture) -> None:
     table = _grid(20, -10, -10)
     table.add_row(*(Text(name, style="dim") for name in ("", "half in", "99 % in")))
     for row in picture.rows:
-        found = picture.tally.latency_ms(row.name)
+        found = picture.tally.latency_ms(row.task)
         table.add_row(row.name, *((seconds(ms) for ms in found) if found else ("-", "-")))
     say.table(table)
 
@@ -188,19 +189,28 @@ def _print_truth(say: _Printer, picture: Picture, ended: Ended) -> None:
 def _print_next(say: _Printer, ended: Ended) -> None:
     again = "the next day" if ended.is_finished else "goes on where this run stopped"
     say.title("Where to look next")
+    place, prefix = ended.place, ended.place.stretch.prefix
     penstock = _own_name()
-    there = "" if ended.place.path == DIRECTORY else f" --dir {quote(str(ended.place.path))}"
+    usual = KAFKA_DIRECTORY if place.kafka else DIRECTORY
+    demo = f"{penstock} demo" + (f" --kafka {place.kafka}" if place.kafka else "")
+    demo += "" if place.path == usual else f" --dir {quote(str(place.path))}"
     rows = (
-        (f"export PENSTOCK_LOG={quote(ended.place.log)}", ""),
-        (f"{penstock} tail review-ai-results", "verdicts, reasons, quotes"),
-        (f"{penstock} tail review-dlq", "what could not be read, and why"),
+        (f"export PENSTOCK_LOG={quote(place.log)}", ""),
+        (f"{penstock} tail {prefix}review-ai-results", "verdicts, reasons, quotes"),
+        (f"{penstock} tail {prefix}review-dlq", "what could not be read, and why"),
         (f"{penstock} status", "how far each group is"),
-        (f"{penstock} demo{there} --kill", "workers die, counters stay true"),
-        (f"{penstock} demo{there}", again),
+        (f"{demo} --kill", "workers die, counters stay true"),
+        (demo, again),
     )
     width = max(len(command) for command, what in rows if what)
     for command, what in rows:
         say.text(Text.assemble((f"{command:{width}}" if what else command, "cyan"), "   ", (what, "dim")))
+    if prefix:
+        say.text(
+            f"Its topics stay on the cluster for the next run (and {STATE_TOPIC}, which all tasks share). To remove them:"
+        )
+        tool = f"kafka-topics --bootstrap-server {place.kafka} --delete --topic '{prefix}.*'"
+        say.text(Text(tool, "cyan"))
 
 
 def _own_name() -> str:

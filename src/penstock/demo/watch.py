@@ -24,7 +24,10 @@ SHOWN_NOTES = 3
 class TaskRow:
     """One group at one moment."""
 
+    task: str
+    """Its name, as on its results."""
     name: str
+    """As it is shown."""
     per_second: float
     lag: int
     found: TaskFindings
@@ -84,6 +87,7 @@ class Watch:
         *,
         day_seconds: float | None = None,
         ceiling_usd: float | None = None,
+        prefix: str = "",
     ) -> None:
         self.title = title
         self.tally = tally
@@ -93,6 +97,7 @@ class Watch:
         self._offline = offline
         self._day_seconds = day_seconds
         self._ceiling_usd = ceiling_usd
+        self._prefix = prefix
         self._started = time.monotonic()
         self._sent_at_look = producer.sent
         self._before: deque[tuple[float, dict[str, int]]] = deque()
@@ -133,7 +138,7 @@ class Watch:
         then, before = self._before[0]
         span = max(now - then, 0.001)
         rows = [
-            TaskRow(name, (done[name] - before[name]) / span, self._lag(task), task)
+            TaskRow(name, name.removeprefix(self._prefix), (done[name] - before[name]) / span, self._lag(task), task)
             for name, task in findings.tasks.items()
         ]
         billed = findings.billed_nanousd if self._offline is not None else findings.recorded_nanousd

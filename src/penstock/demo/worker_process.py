@@ -6,37 +6,28 @@ demo → [worker_process] → wiring → worker
 from __future__ import annotations
 
 import asyncio
-import importlib
 import logging
 import os
 import sys
 import threading
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from penstock.demo.names import task_of
 from penstock.errors import PenstockError, UserError
 from penstock.settings import Settings
 
 if TYPE_CHECKING:
-    from penstock.task import Task
     from penstock.worker import Worker
 
 FAILED, MISTAKE = 1, 2
 ORPHAN_SECONDS = 2.0
 
 
-def task_of(reference: str) -> Task[Any, Any]:
-    """`module:name`, from the first event on: the demo's log has no past that could become a bill."""
-    module, _, name = reference.partition(":")
-    task: Task[Any, Any] = getattr(importlib.import_module(module), name)
-    return replace(task, start_from="earliest")
-
-
-async def work(settings: Settings, reference: str, slot: str) -> None:
+async def work(settings: Settings, reference: str, slot: str, prefix: str = "") -> None:
     """Answer events until SIGTERM, or until the demo is gone."""
     from penstock.wiring import build_worker, open_log  # noqa: PLC0415 - after logging is set up
 
-    worker = build_worker(settings, [task_of(reference)], open_log(settings), slot=slot)
+    worker = build_worker(settings, [task_of(reference, prefix)], open_log(settings), slot=slot)
     _end_with_parent(asyncio.get_running_loop(), worker)
     await worker.run()
 
@@ -57,7 +48,7 @@ def _end_with_parent(loop: asyncio.AbstractEventLoop, worker: Worker) -> None:
 
 def main(arguments: list[str]) -> int:
     """Exit code 0 after SIGTERM, 1 where it could not go on, 2 for a mistake of the user's."""
-    reference, slot = arguments
+    reference, slot, *prefix = arguments
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx2").setLevel(logging.WARNING)
     given = bytearray()
@@ -66,7 +57,7 @@ def main(arguments: list[str]) -> int:
     try:
         settings = Settings.model_validate_json(bytes(given))
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(work(settings, reference, slot))
+            runner.run(work(settings, reference, slot, *prefix))
     except PenstockError as error:
         sys.stderr.write(f"error: {error}\n")
         return MISTAKE if isinstance(error, UserError) else FAILED
