@@ -20,6 +20,7 @@ NOT_RUN = {
     r"\. \.venv/bin/activate": "the test has the commands in its path already",
     r".*--live\b": "needs a key and costs money",
     r".*\bkafka:": "needs a cluster; tests/contract runs the log against a real one",
+    r"kcat\b": "needs a cluster and a program that few have; tests/scenarios reads one with the page's other readers",
 }
 OPTIONAL = {"curl", "jq"}
 """Programs that a reader may lack: where this machine does, their commands are passed over."""

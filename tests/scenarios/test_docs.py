@@ -41,7 +41,7 @@ SESSIONS = [page for page in PAGES if page.parent.name not in {"reference", "dec
 ON_A_CLUSTER = {"connect-to-your-cluster.md"}
 """Run by tests/scenarios/test_secure_cluster.py, against a broker."""
 
-LANGUAGES = {"console", "python", "toml", "json", "text", "mermaid", "sql"}
+LANGUAGES = {"console", "python", "java", "toml", "json", "text", "mermaid", "sql"}
 PLACEHOLDERS = re.compile(r"[…<]")
 
 

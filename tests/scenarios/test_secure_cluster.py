@@ -13,10 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from confluent_kafka.admin import ResourceType
+from confluent_kafka import Producer
+from confluent_kafka.admin import NewTopic, ResourceType
 
 from contract.log_fixtures import unique
 from documents import ROOT, Session, blocks
+from kafka_broker import fetched_jars
 from kafka_secure import ADMIN, ADMIN_PASSWORD, SecureBroker, authority, secure_broker, signed
 from penstock.log.kafka import KafkaOptions
 from penstock.log.kafka.connection import Connection
@@ -80,6 +82,63 @@ def test_variables_of_the_how_to_are_properties(monkeypatch: pytest.MonkeyPatch)
     assert PASSWORD not in str(loaded.settings) + str(loaded.entries())
 
 
+# --- readers --------------------------------------------------------------------------------------------------------
+
+READERS = ROOT / "docs" / "explanation" / "guarantees.md"
+
+
+@pytest.mark.kafka
+@pytest.mark.slow
+@pytest.mark.parametrize("file", ["reader.py", "Reader.java"])
+def test_the_readers_that_are_shown_see_committed_records_only(file: str, tmp_path: Path) -> None:
+    """As written but for address, topic and group: of a committed, an aborted and an open transaction they see the first."""
+    broker = secure_broker()
+    topic = unique("results")
+    admin = broker.admin()
+    admin.create_topics([NewTopic(topic, 1)])[topic].result(10)
+    committed, aborted, still_open = (producer_of(broker, topic, name) for name in ("kept", "undone", "open"))
+    committed.commit_transaction(10)
+    aborted.abort_transaction(10)
+    text = next(block.text for block in blocks(READERS) if block.text.startswith((f"# {file}", f"// {file}")))
+    for written, real in {
+        "broker-1.example.com:9092": broker.bootstrap, "feedback-sorted": topic, '"billing"': f'"{topic}"'
+    }.items():  # fmt: skip
+        assert written in text
+        text = text.replace(written, real)
+    (tmp_path / file).write_text(text)
+    java = ["java", "-cp", f"{fetched_jars()}/*", file]
+    reader = subprocess.Popen(
+        [sys.executable, "-u", file] if file.endswith(".py") else java,
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    try:
+        assert reader.stdout is not None
+        seen = [_said(reader.stdout.readline)]
+        still_open.abort_transaction(10)
+        last = producer_of(broker, topic, "last")
+        last.commit_transaction(10)
+        seen.append(_said(reader.stdout.readline))
+    finally:
+        reader.kill()
+        reader.communicate()
+    assert ["kept" in seen[0], "last" in seen[1]] == [True, True], seen
+
+
+def _said(readline: Callable[[], str]) -> str:
+    """The next line that is no remark of Java's logging."""
+    return next(line for line in iter(readline, "") if not line.startswith("["))
+
+
+def producer_of(broker: SecureBroker, topic: str, value: str) -> Producer:
+    """One record inside a transaction that is not decided yet."""
+    producer = Producer({"bootstrap.servers": broker.bootstrap, "transactional.id": unique("t"), "log_level": 0})
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    producer.produce(topic, value.encode(), b"key")
+    producer.flush(10)
+    return producer
+
+
 # --- a user's mistakes ----------------------------------------------------------------------------------------------
 
 
@@ -133,8 +192,6 @@ class Shop:
 
     def as_admin(self, *arguments: str) -> str:
         """By the listener that asks nobody anything."""
-        plain = [f"kafka.{name}" for name in ("sasl.mechanism", "sasl.username", "ssl.ca.location")]
-        assert plain
         return self.call(*arguments, "--config", str(self._open_settings()))
 
     def _open_settings(self) -> Path:
