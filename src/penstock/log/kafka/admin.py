@@ -158,14 +158,18 @@ class Admin:
             return {}
         end = time.monotonic() + wait_seconds
         while True:
-            found = self._settled(lambda: self._committed_now(group, partitions))
-            if found is not None:
+            found, unsettled = self._settled(lambda: self._committed_now(group, partitions))
+            if not unsettled:
                 return found
             if time.monotonic() > end:
                 raise LogUnavailable(
                     f"progress of group {group!r}: a transaction on it stays open longer than {wait_seconds:g} s"
                 )
             time.sleep(UNSTABLE_WAIT_SECONDS)
+
+    def unsettled(self, group: str, partitions: Sequence[Partition]) -> frozenset[Partition]:
+        """Those whose progress a transaction holds that is still open."""
+        return self._settled(lambda: self._committed_now(group, partitions))[1] if partitions else frozenset()
 
     def groups(self) -> dict[str, list[GroupMember]]:
         """All groups and their members."""
@@ -227,18 +231,20 @@ class Admin:
                     raise
             time.sleep(MOVING_WAIT_SECONDS)
 
-    def _committed_now(self, group: str, partitions: Sequence[Partition]) -> dict[Partition, Committed] | None:
+    def _committed_now(
+        self, group: str, partitions: Sequence[Partition]
+    ) -> tuple[dict[Partition, Committed], frozenset[Partition]]:
         asked = ConsumerGroupTopicPartitions(group, [TopicPartition(p.topic, p.number) for p in partitions])
         future = next(iter(self._asked("list_consumer_group_offsets", [asked], require_stable=True).values()))
-        found = {}
+        found, unsettled = {}, set()
         for tp in self._result(future, f"progress of group {group!r}").topic_partitions:
             if tp.error is not None and tp.error.code() == KafkaError.UNSTABLE_OFFSET_COMMIT:
-                return None
-            if tp.error is not None:
+                unsettled.add(Partition(tp.topic, tp.partition))
+            elif tp.error is not None:
                 raise meaning(tp.error, f"progress of group {group!r} in {tp.topic}/{tp.partition}", self._connection)
-            if tp.offset >= 0:
+            elif tp.offset >= 0:
                 found[Partition(tp.topic, tp.partition)] = Committed(tp.offset, tp.metadata or "")
-        return found
+        return found, frozenset(unsettled)
 
     def _all_names(self) -> list[str]:
         self.check_connection()

@@ -16,6 +16,7 @@ from penstock.log.kafka.faults import FORBIDDEN, MISSING, UNSUPPORTED, meaning
 from penstock.log.kafka.marks import commit_marks
 from penstock.log.kafka.reader import record_of, taken
 from penstock.log.kafka.telling import Telling
+from penstock.log.kafka.waiting import Waiting
 from penstock.record import Partition, Record
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class Membership:
     ) -> None:
         self._connection, self._settings, self._topics = connection, settings, list(topics)
         self._stands, self._ownership, self._held = stands, ownership, held
+        self._waiting = Waiting(stands)
         self._telling, self._thread, self._errands = Telling(listener, loop, errands), thread, errands
         self._commits_here = connection.options.delivery == "at_least_once"
         self._slice_seconds = ERRAND_SLICE_SECONDS if self._commits_here else SLICE_SECONDS
@@ -164,6 +166,26 @@ class Membership:
         if self._consumer is None:
             raise LogError("this consumer is closed")
         self._raise_failure()
+        self._take_up()
+
+    def _take_up(self) -> None:
+        """Partitions that waited for a transaction of a dead worker begin where it left them."""
+        try:
+            standings = self._waiting.settled()
+            self._persist(self._consumer, standings)
+            for standing in standings:
+                partition, done = standing.assignment.partition, standing.assignment.done
+                self._consumer.seek(TopicPartition(partition.topic, partition.number, done.base))
+        except UserError as error:
+            self._failure = error
+            return
+        except (PenstockError, KafkaException) as error:
+            self._must_rejoin = f"where the group stands could not be read: {error}"
+            return
+        self._ownership.add({s.assignment.partition: s.owned for s in standings})
+        self._telling.assigned([s.assignment for s in standings])
+        if not self._is_held_back:
+            self._resume([s.assignment.partition for s in standings])
 
     def _after(self) -> None:
         if self._ownership.is_stale:
@@ -224,7 +246,8 @@ class Membership:
         self._rebalances += 1
         names = [Partition(tp.topic, tp.partition) for tp in partitions]
         try:
-            standings = self._stands.of(names) if names else []
+            held = self._stands.unsettled(names)
+            standings = self._stands.of([p for p in names if p not in held])
             self._persist(consumer, standings)
         except UserError as error:
             self._failure = error
@@ -235,9 +258,11 @@ class Membership:
         self._ownership.add({s.assignment.partition: s.owned for s in standings})
         self._ownership.renew(consumer.consumer_group_metadata())
         assigned = [s.assignment for s in standings]
-        consumer.incremental_assign(
-            [TopicPartition(a.partition.topic, a.partition.number, a.done.base) for a in assigned]
-        )
+        places = [TopicPartition(a.partition.topic, a.partition.number, a.done.base) for a in assigned]
+        consumer.incremental_assign(places + [TopicPartition(p.topic, p.number, 0) for p in held])
+        if held:
+            consumer.pause([TopicPartition(p.topic, p.number) for p in held])
+            self._waiting.add(held)
         if self._is_held_back:
             self._pause(names)
         self._telling.assigned(assigned)
@@ -247,26 +272,31 @@ class Membership:
             return
         self._rebalances += 1
         self._ownership.renew(consumer.consumer_group_metadata())
-        self._hand_over([Partition(tp.topic, tp.partition) for tp in partitions])
+        names = [Partition(tp.topic, tp.partition) for tp in partitions]
+        self._waiting.drop(names)
+        self._hand_over(names)
         consumer.incremental_unassign(partitions)
 
     def _lose(self, consumer: Any, partitions: list[TopicPartition]) -> None:
         if consumer is not self._consumer:
             return
         self._rebalances += 1
-        lost = self._ownership.remove([Partition(tp.topic, tp.partition) for tp in partitions])
+        names = [Partition(tp.topic, tp.partition) for tp in partitions]
+        self._waiting.drop(names)
+        lost = self._ownership.remove(names)
         self._forget(lost)
         consumer.incremental_unassign(partitions)
 
     def _persist(self, consumer: Any, standings: list[Standing]) -> None:
         """Starts are committed at once: a crash before the first result must not skip what came meanwhile."""
-        new = [s for s in standings if s.is_to_persist]
+        new = {s.assignment.partition: s.begins for s in standings if s.begins}
         if not new:
             return
         marks = [
-            TopicPartition(s.assignment.partition.topic, s.assignment.partition.number, *s.owned.committed) for s in new
+            TopicPartition(*s.assignment.partition, *s.owned.committed) for s in standings if s.begins
         ]
         commit_marks(consumer, marks)
+        self._stands.starts.remember(new)
 
     def _hand_over(self, partitions: list[Partition]) -> None:
         """The engine may finish and commit until its deadline; then they are gone."""
@@ -287,6 +317,7 @@ class Membership:
             return
         logger.warning("joining group %s again: %s", self._stands.group, self._connection.redacted(reason))
         old, self._consumer = self._consumer, None
+        self._waiting.clear()
         self._forget(lost + self._ownership.remove(self._ownership.partitions()))
         old.close()
         self._is_held_back = False
