@@ -5,8 +5,10 @@ log, consumer, committer → [admin] → Kafka
 
 from __future__ import annotations
 
+import random
 import time
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -35,6 +37,14 @@ T = TypeVar("T")
 UNSTABLE_WAIT_SECONDS = 0.02
 MOVING_WAIT_SECONDS = 0.05
 NEW_TOPIC_SECONDS = 2.0
+SLOW_SECONDS = 1.0
+"""An answer that takes longer may wait for a broker that is no more."""
+TRY_SECONDS = 3.0
+"""So long one question waits for the broker it was meant for; then it is asked again, of whoever has taken over."""
+CHANGING = frozenset({"create_topics"})
+NO_ANSWER = frozenset(
+    {KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError.REQUEST_TIMED_OUT}  # noqa: SLF001
+)
 NOT_MADE = frozenset(
     {
         KafkaError.TOPIC_ALREADY_EXISTS,
@@ -81,8 +91,9 @@ class Admin:
 
     def topic_infos(self, names: Sequence[str]) -> dict[str, TopicInfo]:
         """Id and number of partitions of those that exist (whether they are compacted is not asked)."""
-        if not names:
-            return {}
+        return self._settled(lambda: self._described(names)) if names else {}
+
+    def _described(self, names: Sequence[str]) -> dict[str, TopicInfo]:
         found = {}
         for name, future in self._asked("describe_topics", TopicCollection(list(names))).items():
             try:
@@ -173,6 +184,9 @@ class Admin:
 
     def groups(self) -> dict[str, list[GroupMember]]:
         """All groups and their members."""
+        return self._settled(self._groups)
+
+    def _groups(self) -> dict[str, list[GroupMember]]:
         listing = self._result(self._asked("list_consumer_groups"), "listing groups")
         names = [group.group_id for group in listing.valid]
         if not names:
@@ -197,11 +211,15 @@ class Admin:
 
     def _broker_setting(self, name: str) -> str:
         """As one of the brokers has it; empty where it has none of that name."""
-        node = self._result(self._asked("describe_cluster"), "describing the cluster").nodes[0]
+        entry = self._settled(self._broker_settings).get(name)
+        return "" if entry is None else entry.value or ""
+
+    def _broker_settings(self) -> Any:
+        nodes = self._result(self._asked("describe_cluster"), "describing the cluster").nodes
+        node = random.choice(nodes)
         resource = ConfigResource(ConfigResource.Type.BROKER, str(node.id))
         future = next(iter(self._asked("describe_configs", [resource]).values()))
-        entry = self._result(future, "reading the broker's settings").get(name)
-        return "" if entry is None else entry.value or ""
+        return self._result(future, "reading the broker's settings")
 
     def _offsets(self, partitions: Iterable[Partition], spec: Any, level: IsolationLevel) -> dict[Partition, int]:
         request = {TopicPartition(p.topic, p.number): spec for p in partitions}
@@ -300,20 +318,34 @@ class Admin:
         """The futures of one request; the connection is checked first, so that a wrong address is told as such."""
         self.check_connection()
         call: Callable[..., Any] = getattr(self._client, verb)
+        patience = self._connection.options.request_timeout_seconds
         try:
-            return call(*arguments, request_timeout=self._connection.options.request_timeout_seconds, **settings)
+            return call(
+                *arguments, request_timeout=patience if verb in CHANGING else min(TRY_SECONDS, patience), **settings
+            )
         except KafkaException as error:
             raise meaning(error.args[0], verb.replace("_", " "), self._connection) from error
 
     def _result(self, future: Any, doing: str, *, passing: frozenset[int] = frozenset()) -> Any:
-        try:
-            return future.result(self._connection.options.request_timeout_seconds + 5)
-        except KafkaException as error:
-            if error.args[0].code() in passing:
-                raise
-            raise meaning(error.args[0], doing, self._connection) from error
-        except FutureTimeoutError as error:
-            raise LogUnavailable(f"{doing}: no answer from {self._connection.bootstrap_servers}") from error
+        end = time.monotonic() + self._connection.options.request_timeout_seconds + 5
+        while True:
+            try:
+                return future.result(SLOW_SECONDS)
+            except KafkaException as error:
+                told = error.args[0]
+                if told.code() in passing:
+                    raise
+                meant = meaning(told, doing, self._connection)
+                raise (Moving(str(meant)) if told.code() in NO_ANSWER else meant) from error
+            except FutureTimeoutError as error:
+                if time.monotonic() > end:
+                    raise LogUnavailable(f"{doing}: no answer from {self._connection.bootstrap_servers}") from error
+            self._look_around()
+
+    def _look_around(self) -> None:
+        """Requests for the controller wait for the broker that was it, also when that is lost: librdkafka asks nobody who it is now."""
+        with suppress(KafkaException):  # the request itself tells what is wrong
+            self._client.list_topics(timeout=SLOW_SECONDS)
 
 
 def _with_settings(topic: TopicInfo, settings: Mapping[str, str]) -> TopicInfo:
