@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from penstock.engine.checkpoint import Checkpoint
     from penstock.log.base import Consumer
+    from penstock.log.losses import Loss
     from penstock.outcome import Charge
     from penstock.record import NewRecord, Partition
     from penstock.task import Task
@@ -83,6 +84,12 @@ class Committer:
             self._waste += self._publisher.waste(charges, why)
             self._counts.waste_nanousd += sum(charge.nanousd for charge in charges)
             self.changed.set()
+
+    def remember(self, losses: Sequence[Loss]) -> None:
+        """What retention deleted unread stands in the state topic; told again, it is the same record."""
+        self._counts.unread_lost += sum(loss.unread for loss in losses)
+        self._waste += [loss.state(self._task.name) for loss in losses]
+        self.changed.set()
 
     def forget(self, partitions: Iterable[Partition], why: str) -> None:
         """These partitions are no longer ours; what was resolved and never written is waste."""

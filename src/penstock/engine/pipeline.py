@@ -25,11 +25,11 @@ from penstock.engine.erasing import erased_by, take_out
 from penstock.engine.fetching import Fetches
 from penstock.engine.holds import Holds
 from penstock.engine.intake import Intake, IntakeLimits
-from penstock.engine.readings import Reading, StageReading
+from penstock.engine.readings import Reading, StageReading, oldest_seconds
 from penstock.engine.retry import RetryOptions
 from penstock.engine.tally import tally
 from penstock.engine.waits import Waits
-from penstock.errors import LogUnavailable, TierStopped, UserError
+from penstock.errors import LogUnavailable, RecordsLost, TierStopped, UserError
 from penstock.outcome import Again, Outcome
 from penstock.telemetry.counts import Counts
 from penstock.telemetry.pulse import Pulse, Trouble
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from penstock.log.base import Assignment, Consumer, EventLog
+    from penstock.log.losses import Loss
     from penstock.log.offset_map import OffsetMap
     from penstock.record import Partition, Record
     from penstock.task import Task
@@ -124,10 +125,6 @@ class Pipeline:
         yield from itertools.chain.from_iterable(self._calls.values())
         yield from self._cascade.waiting()
 
-    def _oldest_seconds(self) -> float:
-        first_ms = min((item.taken_ms for item in self._in_flight()), default=0)
-        return max(0.0, time.time() - first_ms / 1000) if first_ms else 0.0
-
     def positions(self) -> dict[Partition, OffsetMap]:
         """Where the task stands in the partitions that are ours."""
         return self._checkpoint.positions()
@@ -138,7 +135,7 @@ class Pipeline:
         died = [loop.get_name() for loop in self._loops if loop.done() and not loop.cancelled() and loop.exception()]
         return Reading(
             items_in_flight=self._checkpoint.in_flight(),
-            oldest_seconds=self._oldest_seconds(),
+            oldest_seconds=oldest_seconds(self._in_flight()),
             bytes_in_flight=self._intake.bytes_in_flight,
             items_held=self._checkpoint.held(),
             partitions=len(self._checkpoint.partitions()),
@@ -310,6 +307,10 @@ class Pipeline:
         logger.warning("%s: lost %d partitions to another worker", self.task.name, len(partitions))
         self._forget(set(partitions), "partition lost before the answer was committed")
 
+    async def passed(self, losses: Sequence[Loss]) -> None:
+        """What was deleted unread is written down, before or with the progress that passes it (law 4)."""
+        self._committer.remember(losses)
+
     async def _drain(self, leaving: set[Partition], deadline: float) -> None:
         self._leaving |= leaving
         self._let_go(leaving)
@@ -381,6 +382,8 @@ class Pipeline:
         """No further work is possible; what is resolved is still committed."""
         if self._fault is None:
             logger.error("%s stops: %s", self.task.name, error)
+            if isinstance(error, RecordsLost):
+                self._committer.remember(error.losses)
             self._fault = error
             self._faulted.set()
 

@@ -5,6 +5,7 @@ pipeline → [readings] → exposition, health
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, get_args
 
@@ -13,11 +14,12 @@ from penstock.telemetry import metrics as m
 from penstock.telemetry.sample import Sample
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from penstock.engine.cascade import Stage
     from penstock.telemetry.counts import Counts
     from penstock.telemetry.pulse import Trouble
+    from penstock.tier import Item
 
 NANO = 1e-9
 
@@ -66,6 +68,12 @@ class Reading:
     """Loops that should have shown themselves so many seconds ago."""
     poll_trouble: Trouble
     commit_trouble: Trouble
+
+
+def oldest_seconds(in_flight: Iterable[Item]) -> float:
+    """Since the item was read that is in flight for longest; 0 where none is."""
+    first_ms = min((item.taken_ms for item in in_flight), default=0)
+    return max(0.0, time.time() - first_ms / 1000) if first_ms else 0.0
 
 
 def samples(task: str, counts: Counts, reading: Reading) -> Iterator[Sample]:
@@ -139,4 +147,5 @@ def _written(task: str, counts: Counts) -> Iterator[Sample]:
         yield Sample(m.LOG_ERRORS, (task, operation), counts.log_errors[operation])
     for change in ("assigned", "revoked", "lost"):
         yield Sample(m.REBALANCES, (task, change), counts.rebalances[change])
+    yield Sample(m.UNREAD_LOST, (task,), counts.unread_lost)
     yield Sample(m.PARTITIONS_LOST, (task,), counts.partitions_lost)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from penstock.log.kafka.held import Held
     from penstock.log.kafka.ownership import Ownership
     from penstock.log.kafka.standing import Standing, Stands
+    from penstock.log.losses import Loss
 
 MAX_HELD_WITHOUT_ROOM = 64
 """Records that serving rebalances may take while the engine has no room; then all partitions are paused."""
@@ -183,6 +184,7 @@ class Membership:
             self._must_rejoin = f"where the group stands could not be read: {error}"
             return
         self._ownership.add({s.assignment.partition: s.owned for s in standings})
+        self._telling.passed([s.loss for s in standings if s.loss])
         self._telling.assigned([s.assignment for s in standings])
         if not self._is_held_back:
             self._resume([s.assignment.partition for s in standings])
@@ -230,15 +232,36 @@ class Membership:
             logger.warning("%s: %s", where, self._connection.redacted(error.str()))
 
     def _out_of_range(self, partition: Partition, error: KafkaError) -> None:
-        """Retention has passed where we read. A new assignment looks how much is lost, and says or skips it."""
+        """Retention has passed where we read: what we had not read is lost, what we are asking about is not."""
         if partition not in self._ownership:
             return
+        place = TopicPartition(partition.topic, partition.number)
         try:
-            self._stands.of([partition])
-        except UserError as loss:
-            self._failure = loss
-        else:
-            self._must_rejoin = error.str()
+            read_to = max(self._consumer.position([place])[0].offset, self._ownership[partition].done.base)
+            low, loss = self._stands.loss(partition, self._ownership[partition].done.from_offset(read_to))
+            if low <= read_to:  # the topic is shorter than where we read: made again, or its newest records lost
+                self._stands.of([partition])
+                self._must_rejoin = error.str()
+                return
+            self._pass([loss] if loss else [])
+            self._begin_at(TopicPartition(partition.topic, partition.number, low))
+        except UserError as told:
+            self._failure = told
+        except (PenstockError, KafkaException) as weather:
+            self._must_rejoin = (
+                f"{error.str()}; where {partition.topic}/{partition.number} begins could not be read: {weather}"
+            )
+
+    def _begin_at(self, place: TopicPartition) -> None:
+        """librdkafka has stopped fetching it, and seeks only in what it fetches. The group hears nothing of this."""
+        self._consumer.incremental_unassign([place])
+        self._consumer.incremental_assign([place])
+        if self._is_held_back or (place.topic, place.partition) in self.paused:
+            self._consumer.pause([place])
+
+    def _pass(self, losses: Sequence[Loss]) -> None:
+        self._stands.judge(losses)
+        self._telling.passed(losses)
 
     def _assign(self, consumer: Any, partitions: list[TopicPartition]) -> None:
         if consumer is not self._consumer:
@@ -265,6 +288,7 @@ class Membership:
             self._waiting.add(held)
         if self._is_held_back:
             self._pause(names)
+        self._telling.passed([s.loss for s in standings if s.loss])
         self._telling.assigned(assigned)
 
     def _revoke(self, consumer: Any, partitions: list[TopicPartition]) -> None:
@@ -292,9 +316,7 @@ class Membership:
         new = {s.assignment.partition: s.begins for s in standings if s.begins}
         if not new:
             return
-        marks = [
-            TopicPartition(*s.assignment.partition, *s.owned.committed) for s in standings if s.begins
-        ]
+        marks = [TopicPartition(*s.assignment.partition, *s.owned.committed) for s in standings if s.begins]
         commit_marks(consumer, marks)
         self._stands.starts.remember(new)
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from penstock.errors import LogDamaged, RecordsLost
+from penstock.errors import LogDamaged
 from penstock.log.base import Assignment, Bounds
 from penstock.log.kafka.admin import Admin, Committed
 from penstock.log.kafka.connection import logger
 from penstock.log.kafka.faults import missing
 from penstock.log.kafka.ownership import Owned
+from penstock.log.losses import Loss, stop_after, unread_loss
 from penstock.log.offset_map import OffsetMap, topic_id_of
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ class Standing(NamedTuple):
     begins: TopicInfo | None = None
     """Its topic, where the start is not what is committed: it is committed before the first record, or a crash would skip
     what came between."""
+    loss: Loss | None = None
+    """What retention deleted unread in front of it."""
 
 
 class Stands(NamedTuple):
@@ -55,12 +58,26 @@ class Stands(NamedTuple):
         highs = self.admin.highs(committed)
         new, later = self.starts.sort([p for p in partitions if p not in committed], topics)
         starts = self._starts(new, lows) | {p: lows[p] for p in later}
-        return [
+        found = [
             self._started(p, topics[p.topic], starts[p], is_new=p in new)
             if p in starts
             else self._resumed(p, topics[p.topic], committed[p], Bounds(lows[p], highs[p]))
             for p in partitions
         ]
+        self.judge([standing.loss for standing in found if standing.loss])
+        return found
+
+    def loss(self, partition: Partition, done: OffsetMap) -> tuple[int, Loss | None]:
+        """Where a partition begins now, and what is lost to a reader who has come as far as `done`."""
+        low = self.admin.lows([partition])[partition]
+        return low, unread_loss(self.group, partition, done, low, is_exact=False)
+
+    def judge(self, losses: Sequence[Loss]) -> None:
+        """Say them. Raises `RecordsLost` unless told to go on."""
+        for loss in losses:
+            loss.tell()
+        if losses and self.unread_lost == "stop":
+            raise stop_after(losses)
 
     def _starts(self, partitions: Sequence[Partition], lows: dict[Partition, int]) -> dict[Partition, int]:
         if self.start_from == "earliest":
@@ -94,24 +111,9 @@ class Stands(NamedTuple):
                 f"{bounds.high}: the topic lost its newest records, or the group's offsets were set by hand; set them right "
                 "with `kafka-consumer-groups --reset-offsets` while no worker of the group runs"
             )
-        done = self._after_loss(partition, done, bounds.low)
-        return Standing(Assignment(partition, done), Owned(topic_id, committed, done))
-
-    def _after_loss(self, partition: Partition, done: OffsetMap, low: int) -> OffsetMap:
-        """Retention may have overtaken the watermark; what the map holds as done is no loss."""
-        span = max(0, low - done.base)
-        unread = span - (done.bits & ((1 << span) - 1)).bit_count()
-        if unread:
-            told = (
-                f"retention deleted up to {unread:,} unread records of {partition.topic}/{partition.number}, "
-                f"offsets {done.base} to {low - 1}, before group {self.group!r} had read them"
-            )
-            if self.unread_lost == "stop":
-                raise RecordsLost(
-                    f"{told}. To go on behind them set unread_lost='continue'; to keep records longer raise the topic's retention"
-                )
-            logger.error("%s; going on behind them, as unread_lost='continue' says", told)
-        return done.from_offset(low)
+        loss = unread_loss(self.group, partition, done, bounds.low, is_exact=False)
+        done = done.from_offset(bounds.low)
+        return Standing(Assignment(partition, done), Owned(topic_id, committed, done), loss=loss)
 
 
 def _owned(topic_id: str, done: OffsetMap) -> Owned:
