@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import count as numbers
+from itertools import pairwise
 from typing import Any
 
 import psutil
@@ -34,8 +35,8 @@ WARM = "warm"
 STREAM_SECONDS = 14.0
 LONGEST_COMMIT_SECONDS = 6.0
 """The rivals' clients commit every five."""
-QUIET_SECONDS = 8.0
-"""After a kill: longer than the group's session time-out, so that what still comes has come."""
+QUIET_SECONDS = 25.0
+"""After a kill: longer than session and transaction time-outs together, so that what still comes has come."""
 Event = tuple[bytes, bytes]
 
 
@@ -74,7 +75,8 @@ class Stage:
         return self.contender.results(self.run).removesuffix("-results")
 
     def start_worker(self) -> Worker:
-        worker = self.contender.start(self.place.bootstrap, self.simulator.url, self.run, self.policy)
+        slot = f"bench-{len(self.workers)}"
+        worker = self.contender.start(self.place.bootstrap, self.simulator.url, self.run, slot, self.policy)
         self.workers.append(worker)
         return worker
 
@@ -240,8 +242,8 @@ def killed(place: Place, contender: Contender, per_second: float) -> dict[str, A
         stream.start()
         time.sleep(STREAM_SECONDS / 2)
         _until_commit(up)
-        first.kill()
         in_flight = up.simulator.accounts()["in_flight"]
+        first.kill()
         up.workers.clear()
         up.start_worker()
         stream.join()
@@ -253,6 +255,7 @@ def killed(place: Place, contender: Contender, per_second: float) -> dict[str, A
             "per_second": per_second,
             "events": count,
             "calls_in_flight": in_flight,
+            "gap_seconds": _longest_gap(seen),
             "lost": count - distinct,
             "doubled": len(seen) - 1 - distinct,
             "paid_for_nothing": asked - distinct,
@@ -275,6 +278,12 @@ def _until_commit(up: Stage) -> None:
     end = time.monotonic() + LONGEST_COMMIT_SECONDS
     while up.place.committed(up.group) == before and time.monotonic() < end:
         time.sleep(0.02)
+
+
+def _longest_gap(seen: Sequence[Seen]) -> float:
+    """Seconds without a result: how long it took until the next worker had taken over."""
+    moments = sorted(result.visible for result in seen if result.event_id != WARM)
+    return round(max((after - before for before, after in pairwise(moments)), default=0.0), 1)
 
 
 def _until_quiet(up: Stage, count: int) -> None:
