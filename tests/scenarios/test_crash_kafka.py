@@ -46,6 +46,8 @@ def endings_by_console(broker: KafkaBroker) -> Counter:
     found: Counter = Counter()
     for line in console(broker, "review-ai-results", "value"):
         result = json.loads(line)
+        if result is None:  # a deletion ends nothing: it erases
+            continue
         found[result["task"], result["source"]["partition"], result["source"]["offset"]] += 1
     for line in console(broker, "review-dlq", "headers"):
         headers = dict(pair.split(":", 1) for pair in line.split(SEPARATOR) if ":" in pair)

@@ -59,7 +59,7 @@ class Arrivals:
             now = time.time()
             for message in consumer.consume(500, 0.2):
                 if message.error() is None:
-                    self.seen.append((now, dict(message.headers() or [])["ce_source"]))
+                    self.seen.append((now, dict(message.headers() or []).get("ce_source", b"")))
         consumer.close()
 
 
