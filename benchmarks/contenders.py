@@ -38,14 +38,15 @@ class Contender:
         """The topic that it writes."""
         return f"bench-{self.order or 'rival'}{run}-results"
 
-    def start(self, bootstrap: str, api_url: str, run: str, slot: str, policy: str) -> Worker:
+    def start(self, bootstrap: str, api_url: str, run: str, slot: str, policy: str, profile: str) -> Worker:
         outside = {name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_")}
         environment = outside | {"BENCH_RUN": run, "BENCH_POLICY": policy}
         if self.order:
             environment |= LIMITS | {"PENSTOCK_LOG": f"kafka:{bootstrap}", "PENSTOCK_SLOT": slot}
             environment["PENSTOCK_CLAUDE__BASE_URL"] = api_url
             reference = f"benchmarks.tasks:by_{self.order}"
-            command = ["penstock.cli", "run", reference, "--yes", "--quiet"]
+            command = ["benchmarks.profiled", profile] if profile else ["penstock.cli"]
+            command += ["run", reference, "--yes", "--quiet"]
         else:
             command = [f"benchmarks.rivals.{self.module}", bootstrap, api_url, f"bench-events{run}"]
             command += [self.results(run), f"bench-rival{run}"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import sys
+import tempfile
 import threading
 import time
 import uuid
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from itertools import count as numbers
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -23,6 +25,7 @@ from confluent_kafka import Producer
 
 from benchmarks.contenders import Contender, Worker
 from benchmarks.place import Place
+from benchmarks.profiled import report
 from benchmarks.tasks import events
 from benchmarks.watch import CpuWatch, ResultsReader, Seen, spread
 from penstock.simulator.options import SimulatorOptions
@@ -63,7 +66,9 @@ class Stage:
     run: str
     simulator: SimulatorProcess
     reader: ResultsReader
-    policy: str
+    policy: str = ""
+    profile: str = ""
+    """Where the workers leave what they spent their CPU on."""
     workers: list[Worker] = field(default_factory=list)
 
     @property
@@ -76,7 +81,9 @@ class Stage:
 
     def start_worker(self) -> Worker:
         slot = f"bench-{len(self.workers)}"
-        worker = self.contender.start(self.place.bootstrap, self.simulator.url, self.run, slot, self.policy)
+        worker = self.contender.start(
+            self.place.bootstrap, self.simulator.url, self.run, slot, self.policy, self.profile
+        )
         self.workers.append(worker)
         return worker
 
@@ -119,7 +126,13 @@ def _machine_seconds() -> float:
 
 @contextmanager
 def stage(
-    place: Place, contender: Contender, *, partitions: int = PARTITIONS, live: bool = False, policy: str = ""
+    place: Place,
+    contender: Contender,
+    *,
+    partitions: int = PARTITIONS,
+    live: bool = False,
+    policy: str = "",
+    profile: str = "",
 ) -> Iterator[Stage]:
     """Fresh topics, a fresh API account and a reader of the results."""
     run = f"-{uuid.uuid4().hex[:8]}"
@@ -131,7 +144,7 @@ def stage(
         simulator = ends.enter_context(spawn(API))
         reader = ResultsReader(place.client, results, partitions, live=live)
         ends.callback(reader.close)
-        up = Stage(place, contender, run, simulator, reader, policy)
+        up = Stage(place, contender, run, simulator, reader, policy, profile)
         ends.callback(lambda: [*map(Worker.stop, up.workers)])
         yield up
 
@@ -297,6 +310,17 @@ def _until_quiet(up: Stage, count: int) -> None:
             break
         time.sleep(0.25)
     time.sleep(1.0)
+
+
+def profiled(place: Place, contender: Contender, count: int) -> dict[str, Any]:
+    """Where the CPU of the worker's event loop goes while it drains a backlog."""
+    with tempfile.TemporaryDirectory() as directory:
+        profile = Path(directory) / "worker.prof"
+        with stage(place, contender, profile=str(profile)) as up:
+            place.produce(up.topic, backlog(count))
+            up.start_worker()
+            up.until(lambda: up.reader.count() >= count, 180.0)
+        return {"events": count, **report(profile)}
 
 
 def memory(place: Place, contender: Contender, count: int, marks: Sequence[int]) -> dict[str, Any]:
