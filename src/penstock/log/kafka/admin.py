@@ -39,6 +39,9 @@ MOVING_WAIT_SECONDS = 0.05
 NEW_TOPIC_SECONDS = 2.0
 SLOW_SECONDS = 1.0
 """An answer that takes longer may wait for a broker that is no more."""
+MOST_PATIENCE_SECONDS = 4.0
+LOOK_SECONDS = 0.5
+"""While no broker is there at all it is woken at every attempt to connect: little and not often."""
 TRY_SECONDS = 3.0
 """So long one question waits for the broker it was meant for; then it is asked again, of whoever has taken over."""
 CHANGING = frozenset({"create_topics"})
@@ -328,9 +331,10 @@ class Admin:
 
     def _result(self, future: Any, doing: str, *, passing: frozenset[int] = frozenset()) -> Any:
         end = time.monotonic() + self._connection.options.request_timeout_seconds + 5
+        patience = SLOW_SECONDS
         while True:
             try:
-                return future.result(SLOW_SECONDS)
+                return future.result(patience)
             except KafkaException as error:
                 told = error.args[0]
                 if told.code() in passing:
@@ -341,11 +345,12 @@ class Admin:
                 if time.monotonic() > end:
                     raise LogUnavailable(f"{doing}: no answer from {self._connection.bootstrap_servers}") from error
             self._look_around()
+            patience = min(2 * patience, MOST_PATIENCE_SECONDS)
 
     def _look_around(self) -> None:
         """Requests for the controller wait for the broker that was it, also when that is lost: librdkafka asks nobody who it is now."""
         with suppress(KafkaException):  # the request itself tells what is wrong
-            self._client.list_topics(timeout=SLOW_SECONDS)
+            self._client.list_topics(timeout=LOOK_SECONDS)
 
 
 def _with_settings(topic: TopicInfo, settings: Mapping[str, str]) -> TopicInfo:
