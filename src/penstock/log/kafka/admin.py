@@ -44,6 +44,7 @@ LOOK_SECONDS = 0.5
 """While no broker is there at all it is woken at every attempt to connect: little and not often."""
 TRY_SECONDS = 3.0
 """So long one question waits for the broker it was meant for; then it is asked again, of whoever has taken over."""
+RENEW_SECONDS = 5.0
 CHANGING = frozenset({"create_topics"})
 NO_ANSWER = frozenset(
     {KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError.REQUEST_TIMED_OUT}  # noqa: SLF001
@@ -64,6 +65,10 @@ SHOWN_SETTINGS = frozenset(
 """Of `TopicInfo`: a cluster may have thousands of topics."""
 
 
+class NoAnswer(Moving):
+    """Whoever was asked is away, or no longer the one to ask."""
+
+
 class Committed(NamedTuple):
     """What a group has committed for a partition: the next offset to read and the text beside it."""
 
@@ -77,6 +82,9 @@ class Admin:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._client: Any = None
+        self._former: Any = None
+        """Kept while requests to it may still be waited for."""
+        self._renewed_at = 0.0
         self._known_topics: set[str] = set()
 
     def check_connection(self) -> None:
@@ -244,9 +252,11 @@ class Admin:
         while True:
             try:
                 return ask()
-            except Moving:
+            except Moving as weather:
                 if time.monotonic() - start > self._connection.options.request_timeout_seconds:
                     raise
+                if isinstance(weather, NoAnswer):
+                    self._renew()
             except TopicMissing:
                 if not is_known or time.monotonic() - start > NEW_TOPIC_SECONDS:
                     raise
@@ -340,12 +350,19 @@ class Admin:
                 if told.code() in passing:
                     raise
                 meant = meaning(told, doing, self._connection)
-                raise (Moving(str(meant)) if told.code() in NO_ANSWER else meant) from error
+                raise (NoAnswer(str(meant)) if told.code() in NO_ANSWER else meant) from error
             except FutureTimeoutError as error:
                 if time.monotonic() > end:
                     raise LogUnavailable(f"{doing}: no answer from {self._connection.bootstrap_servers}") from error
             self._look_around()
             patience = min(2 * patience, MOST_PATIENCE_SECONDS)
+
+    def _renew(self) -> None:
+        """A client with fresh eyes: the old one may wait for ever for a coordinator whose broker is gone (librdkafka's issue 5511)."""
+        now = time.monotonic()
+        if now - self._renewed_at > RENEW_SECONDS:
+            self._renewed_at = now
+            self._former, self._client = self._client, self._connection.admin()
 
     def _look_around(self) -> None:
         """Requests for the controller wait for the broker that was it, also when that is lost: librdkafka asks nobody who it is now."""
