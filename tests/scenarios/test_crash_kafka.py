@@ -51,6 +51,8 @@ def endings_by_console(broker: KafkaBroker) -> Counter:
         found[result["task"], result["source"]["partition"], result["source"]["offset"]] += 1
     for line in console(broker, "review-dlq", "headers"):
         headers = dict(pair.split(":", 1) for pair in line.split(SEPARATOR) if ":" in pair)
+        if "penstock.erased.task" in headers:
+            continue
         at = (int(headers["penstock.errors.partition"]), int(headers["penstock.errors.offset"]))
         found[(headers["penstock.errors.task"], *at)] += 1
     return found
