@@ -159,7 +159,7 @@ async def test_where_the_map_is_full_the_partition_waits_and_says_so(ground: Gro
         await ground.send(1, ["quick"] * 3_000)
         await ground.until_ended(full.count_above() + 3_000)
         assert sum(partition == 1 for partition, _ in ground.ended) == 3_000
-        assert pipeline.reading().oldest_seconds >= 5
+        assert pipeline.reading().oldest_seconds() >= 5
         tier.let()
         await ground.until_ended(31_000)
         await until(said("holds it no more", caplog), PATIENCE_SECONDS)

@@ -135,7 +135,7 @@ class Pipeline:
         died = [loop.get_name() for loop in self._loops if loop.done() and not loop.cancelled() and loop.exception()]
         return Reading(
             items_in_flight=self._checkpoint.in_flight(),
-            oldest_seconds=oldest_seconds(self._in_flight()),
+            oldest_seconds=lambda: oldest_seconds(self._in_flight()),
             bytes_in_flight=self._intake.bytes_in_flight,
             items_held=self._checkpoint.held(),
             partitions=len(self._checkpoint.partitions()),

@@ -14,7 +14,7 @@ from penstock.telemetry import metrics as m
 from penstock.telemetry.sample import Sample
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from penstock.engine.cascade import Stage
     from penstock.telemetry.counts import Counts
@@ -49,8 +49,8 @@ class Reading:
     """One pipeline."""
 
     items_in_flight: int
-    oldest_seconds: float
-    """Since the item was read that is in flight for longest."""
+    oldest_seconds: Callable[[], float]
+    """Since the item was read that is in flight for longest. It looks at all of them: only who shows it asks."""
     bytes_in_flight: int
     items_held: int
     partitions: int
@@ -121,7 +121,7 @@ def _asked(task: str, counts: Counts, reading: Reading) -> Iterator[Sample]:
 
 def _in_flight(task: str, reading: Reading) -> Iterator[Sample]:
     yield Sample(m.ITEMS_IN_FLIGHT, (task,), reading.items_in_flight)
-    yield Sample(m.OLDEST_IN_FLIGHT, (task,), reading.oldest_seconds)
+    yield Sample(m.OLDEST_IN_FLIGHT, (task,), reading.oldest_seconds())
     yield Sample(m.BYTES_IN_FLIGHT, (task,), reading.bytes_in_flight)
     yield Sample(m.ITEMS_HELD, (task,), reading.items_held)
     yield Sample(m.PARTITIONS_OWNED, (task,), reading.partitions)
