@@ -303,3 +303,30 @@ async def test_how_long_a_killed_transaction_holds_up_readers(open_kafka):
         f"after {taken_at - killed_at:.1f} s, the neighbour's own records waited {longest_gap:.2f} s at most"
     )
     assert worker.owned.keys() == {Partition(topic, 0), Partition(topic, 1)}
+
+
+async def test_gaps_of_compaction_cost_nothing(open_kafka):
+    """What compaction removed is no loss, neither ahead of the group nor where its progress stands: reading goes on behind it."""
+    log, group = open_kafka(), unique("g")
+    quick = {"segment.ms": "500", "min.cleanable.dirty.ratio": "0.001"}
+    topic = await made_topic(log, 1, is_compacted=True, settings=quick)
+    await log.append([NewRecord(topic, b"same", b"%d" % n) for n in range(10)])
+    await log.append([NewRecord(topic, b"own %d" % n, b"own") for n in range(5)])
+    worker = await Worker.joined(log, group, topic)
+    await polled_until(lambda: worker.at(Partition(topic, 0)) == 15, "all is read, or already removed", worker)
+    await worker.consumer.commit(done_to(topic, 4))
+    await worker.consumer.close()
+
+    async def is_cleaned() -> bool:
+        await log.append([NewRecord(topic, b"same", b"later")])  # the segment that is written to is never cleaned
+        await asyncio.sleep(0.5)
+        return (await log.read(Partition(topic, 0), 0, 1))[0].offset >= 10
+
+    await eventually(is_cleaned, "compaction removed what the group's progress stands on")
+    successor = await Worker.joined(log, group, topic)
+    await polled_until(lambda: successor.at(Partition(topic, 0)) > 15, "it goes on behind the gap", successor)
+    records = successor.read
+    assert [r.offset for r in records[:5]] == [10, 11, 12, 13, 14]
+    assert (records[-1].key, records[-1].value, successor.passed_ever) == (b"same", b"later", [])
+    await successor.consumer.commit(done_to(topic, records[-1].offset + 1))
+    assert (await log.committed(group, topic))[Partition(topic, 0)].base == records[-1].offset + 1
