@@ -186,12 +186,19 @@ class Committer:
         counts = self._counts
         counts.commits += 1
         counts.committed_at = time.time()
+        now_ms = counts.committed_at * 1000
         results = nanousd = 0
         ended: list[int] = []
         for part in self._parts:
             for item, outcome in part.endings:
                 for charge in item.charges:
                     nanousd += charge.nanousd
+                if (
+                    item.deadline_ms
+                    and item.deadline_ms < now_ms
+                    and not isinstance(outcome, HandOver | Skipped | Erased)
+                ):
+                    counts.deadlines_missed += 1
                 if type(outcome) is Answer:  # nearly all of them
                     results += 1
                     ended.append(item.record.timestamp_ms)
@@ -199,7 +206,6 @@ class Committer:
                     ended.append(item.record.timestamp_ms)
         counts.results += results
         counts.nanousd += nanousd
-        now_ms = counts.committed_at * 1000
         # A producer's clock may be ahead of ours: no event is younger than its result.
         counts.event_age_seconds.observe_all([(now_ms - ms) / 1000 if ms < now_ms else 0.0 for ms in ended])
         self._parts = []
