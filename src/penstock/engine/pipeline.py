@@ -24,14 +24,14 @@ from penstock.engine.checkpoint import Checkpoint
 from penstock.engine.commit import LOG_PATIENCE_SECONDS, Committer
 from penstock.engine.erasing import erased_by, take_out
 from penstock.engine.fetching import Fetches
-from penstock.engine.guard import WHY, GuardOptions
+from penstock.engine.guard import GuardOptions
 from penstock.engine.holds import Holds
 from penstock.engine.intake import Intake, IntakeLimits
-from penstock.engine.readings import Reading, StageReading
+from penstock.engine.readings import Reading, StageReading, oldest_seconds
 from penstock.engine.retry import RetryOptions
-from penstock.engine.tally import bill, tally
+from penstock.engine.tally import tally
 from penstock.engine.waits import Waits
-from penstock.errors import LogUnavailable, UserError
+from penstock.errors import LogUnavailable, RecordsLost, UserError
 from penstock.telemetry.counts import Counts
 from penstock.telemetry.pulse import Pulse, Trouble
 from penstock.tier import ERASED
@@ -41,8 +41,9 @@ if TYPE_CHECKING:
 
     from penstock.engine.stage import Stage
     from penstock.log.base import Assignment, Consumer, EventLog
+    from penstock.log.losses import Loss
     from penstock.log.offset_map import OffsetMap
-    from penstock.outcome import Charge, Outcome
+    from penstock.outcome import Outcome
     from penstock.record import Partition, Record
     from penstock.task import Task
     from penstock.tier import Item, Tier
@@ -128,10 +129,6 @@ class Pipeline:
         yield from itertools.chain.from_iterable(self._calls.values())
         yield from self._cascade.waiting()
 
-    def _oldest_seconds(self) -> float:
-        first_ms = min((item.taken_ms for item in self._in_flight()), default=0)
-        return max(0.0, time.time() - first_ms / 1000) if first_ms else 0.0
-
     def positions(self) -> dict[Partition, OffsetMap]:
         """Where the task stands in the partitions that are ours."""
         return self._checkpoint.positions()
@@ -142,7 +139,7 @@ class Pipeline:
         died = [loop.get_name() for loop in self._loops if loop.done() and not loop.cancelled() and loop.exception()]
         return Reading(
             items_in_flight=self._checkpoint.in_flight(),
-            oldest_seconds=self._oldest_seconds(),
+            oldest_seconds=lambda: oldest_seconds(self._in_flight()),
             bytes_in_flight=self._intake.bytes_in_flight,
             items_held=self._checkpoint.held(),
             partitions=len(self._checkpoint.partitions()),
@@ -247,7 +244,7 @@ class Pipeline:
         seconds, together = time.monotonic() - started, len(items)
         if stage.guard is not None:
             items, outcomes, charges = stage.guard.compare(items, outcomes)
-            self._pay_for_guard(charges)
+            self._committer.pay_for_guard(charges)
         tally(self.counts, stage.step.name, outcomes, seconds)
         current = [self._checkpoint.epoch(item.partition) == item.epoch for item in items]
         if not all(current):
@@ -270,12 +267,6 @@ class Pipeline:
                 self._intake.release(item)
         kept = [pair for pair, is_current in zip(zip(items, outcomes, strict=True), current, strict=True) if is_current]
         return [item for item, _ in kept], [outcome for _, outcome in kept]
-
-    def _pay_for_guard(self, charges: Sequence[Charge]) -> None:
-        if charges:
-            bill(self.counts, charges)
-            self.counts.guard_nanousd += sum(charge.nanousd for charge in charges)
-            self._committer.waste(charges, WHY)
 
     def _resolve(self, endings: Sequence[Ending]) -> None:
         for ending in endings:
@@ -309,6 +300,10 @@ class Pipeline:
         self.counts.partitions_lost += len(partitions)
         logger.warning("%s: lost %d partitions to another worker", self.task.name, len(partitions))
         self._forget(set(partitions), "partition lost before the answer was committed")
+
+    async def passed(self, losses: Sequence[Loss]) -> None:
+        """What was deleted unread is written down, before or with the progress that passes it (law 4)."""
+        self._committer.remember(losses)
 
     async def _drain(self, leaving: set[Partition], deadline: float) -> None:
         self._leaving |= leaving
@@ -381,6 +376,8 @@ class Pipeline:
         """No further work is possible; what is resolved is still committed."""
         if self._fault is None:
             logger.error("%s stops: %s", self.task.name, error)
+            if isinstance(error, RecordsLost):
+                self._committer.remember(error.losses)
             self._fault = error
             self._faulted.set()
 

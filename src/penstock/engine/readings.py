@@ -5,6 +5,7 @@ pipeline → [readings] → exposition, health
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, get_args
 
@@ -14,11 +15,12 @@ from penstock.telemetry import metrics as m
 from penstock.telemetry.sample import Sample
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from penstock.engine.stage import Stage
     from penstock.telemetry.counts import Counts
     from penstock.telemetry.pulse import Trouble
+    from penstock.tier import Item
 
 NANO = 1e-9
 
@@ -52,8 +54,8 @@ class Reading:
     """One pipeline."""
 
     items_in_flight: int
-    oldest_seconds: float
-    """Since the item was read that is in flight for longest."""
+    oldest_seconds: Callable[[], float]
+    """Since the item was read that is in flight for longest. It looks at all of them: only who shows it asks."""
     bytes_in_flight: int
     items_held: int
     partitions: int
@@ -71,6 +73,12 @@ class Reading:
     """Loops that should have shown themselves so many seconds ago."""
     poll_trouble: Trouble
     commit_trouble: Trouble
+
+
+def oldest_seconds(in_flight: Iterable[Item]) -> float:
+    """Since the item was read that is in flight for longest; 0 where none is."""
+    first_ms = min((item.taken_ms for item in in_flight), default=0)
+    return max(0.0, time.time() - first_ms / 1000) if first_ms else 0.0
 
 
 def samples(task: str, counts: Counts, reading: Reading) -> Iterator[Sample]:
@@ -123,7 +131,7 @@ def _asked(task: str, counts: Counts, reading: Reading) -> Iterator[Sample]:
 
 def _in_flight(task: str, reading: Reading) -> Iterator[Sample]:
     yield Sample(m.ITEMS_IN_FLIGHT, (task,), reading.items_in_flight)
-    yield Sample(m.OLDEST_IN_FLIGHT, (task,), reading.oldest_seconds)
+    yield Sample(m.OLDEST_IN_FLIGHT, (task,), reading.oldest_seconds())
     yield Sample(m.BYTES_IN_FLIGHT, (task,), reading.bytes_in_flight)
     yield Sample(m.ITEMS_HELD, (task,), reading.items_held)
     yield Sample(m.PARTITIONS_OWNED, (task,), reading.partitions)
@@ -150,4 +158,5 @@ def _written(task: str, counts: Counts) -> Iterator[Sample]:
         yield Sample(m.LOG_ERRORS, (task, operation), counts.log_errors[operation])
     for change in ("assigned", "revoked", "lost"):
         yield Sample(m.REBALANCES, (task, change), counts.rebalances[change])
+    yield Sample(m.UNREAD_LOST, (task,), counts.unread_lost)
     yield Sample(m.PARTITIONS_LOST, (task,), counts.partitions_lost)

@@ -91,6 +91,7 @@ class Counts:
     rebalances: Counter[str] = field(default_factory=Counter)
     """Times that partitions were assigned, revoked, lost."""
     partitions_lost: int = 0
+    unread_lost: int = 0
     billed_nanousd: Counter[str] = field(default_factory=Counter)
     """By model, as soon as a reply was read."""
     tokens: Counter[tuple[str, str]] = field(default_factory=Counter)

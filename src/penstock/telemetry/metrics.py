@@ -175,6 +175,11 @@ REBALANCES = Metric(
 PARTITIONS_LOST = Metric(
     "penstock_partitions_lost_total", "counter", "Partitions that were gone before they could be drained."
 )
+UNREAD_LOST = Metric(
+    "penstock_unread_lost_records_total",
+    "counter",
+    "Offsets that retention deleted before they were read; the ranges stand in penstock-state.",
+)
 
 # --- the process -----------------------------------------------------------------------------------------------------
 READY = Metric("penstock_ready", "gauge", "1 where /readyz says yes.", ())
