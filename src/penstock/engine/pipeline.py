@@ -18,19 +18,20 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from penstock.engine.batcher import BatchLimits
-from penstock.engine.cascade import Cascade, Ending, Stage
+from penstock.engine.calling import answer
+from penstock.engine.cascade import Cascade, Ending
 from penstock.engine.checkpoint import Checkpoint
 from penstock.engine.commit import LOG_PATIENCE_SECONDS, Committer
 from penstock.engine.erasing import erased_by, take_out
 from penstock.engine.fetching import Fetches
+from penstock.engine.guard import GuardOptions
 from penstock.engine.holds import Holds
 from penstock.engine.intake import Intake, IntakeLimits
 from penstock.engine.readings import Reading, StageReading, oldest_seconds
 from penstock.engine.retry import RetryOptions
 from penstock.engine.tally import tally
 from penstock.engine.waits import Waits
-from penstock.errors import LogUnavailable, RecordsLost, TierStopped, UserError
-from penstock.outcome import Again, Outcome
+from penstock.errors import LogUnavailable, RecordsLost, UserError
 from penstock.telemetry.counts import Counts
 from penstock.telemetry.pulse import Pulse, Trouble
 from penstock.tier import ERASED
@@ -38,9 +39,11 @@ from penstock.tier import ERASED
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from penstock.engine.stage import Stage
     from penstock.log.base import Assignment, Consumer, EventLog
     from penstock.log.losses import Loss
     from penstock.log.offset_map import OffsetMap
+    from penstock.outcome import Outcome
     from penstock.record import Partition, Record
     from penstock.task import Task
     from penstock.tier import Item, Tier
@@ -61,6 +64,7 @@ class PipelineOptions:
     """On SIGTERM, calls in flight have this long to come back."""
     intake: IntakeLimits = field(default_factory=IntakeLimits)
     batch: BatchLimits = field(default_factory=BatchLimits)
+    guard: GuardOptions = field(default_factory=GuardOptions)
     retry: RetryOptions = field(default_factory=RetryOptions)
 
 
@@ -75,9 +79,9 @@ class Pipeline:
         self._log = log
         self._options = options or PipelineOptions()
         self._checkpoint: Checkpoint[Ending] = Checkpoint(by_key=task.order == "key")
-        self._intake = Intake(task, self._checkpoint, self._options.intake)
+        self._intake = Intake(task, self._checkpoint, self._options.intake, self.counts.headers_ignored)
         self._fetches = Fetches(task)
-        self._cascade = Cascade(task, tiers, self._options.batch, self._options.retry)
+        self._cascade = Cascade(task, tiers, self._options.batch, self._options.retry, guard=self._options.guard)
         self._waits = Waits(task.name)
         self._holds = Holds(task.name, self._checkpoint)
         self._committer = Committer(task, self._checkpoint, self.counts)
@@ -175,6 +179,8 @@ class Pipeline:
         while True:
             # Cleared before looking: what wakes us while we look is not missed.
             self._wake_calls.clear()
+            if past := self._cascade.take_past():
+                self._resolve(past)
             while not self._fault and (ready := self._cascade.next_call()):
                 self._pulses["calls"].expect(OWN_PATIENCE_SECONDS)
                 self._start_call(*ready)
@@ -230,17 +236,20 @@ class Pipeline:
     async def _call(self, stage: Stage, items: list[Item], asked: list[Item]) -> None:
         started = time.monotonic()
         try:
-            outcomes = await self._answer(stage, items)
+            outcomes = await answer(stage, self.task, items, self._stop_with)
         finally:
             stage.calls -= 1
             asked.clear()
             self._wake_calls.set()
-        seconds = time.monotonic() - started
+        seconds, together = time.monotonic() - started, len(items)
+        if stage.guard is not None:
+            items, outcomes, charges = stage.guard.compare(items, outcomes)
+            self._committer.pay_for_guard(charges)
         tally(self.counts, stage.step.name, outcomes, seconds)
         current = [self._checkpoint.epoch(item.partition) == item.epoch for item in items]
         if not all(current):
             items, outcomes = self._without_late(items, outcomes, current)
-        self._resolve(self._cascade.settle(stage, items, outcomes, seconds))
+        self._resolve(self._cascade.settle(stage, items, outcomes, seconds, together))
         if self._leaving:
             self._let_go(self._leaving)
 
@@ -258,21 +267,6 @@ class Pipeline:
                 self._intake.release(item)
         kept = [pair for pair, is_current in zip(zip(items, outcomes, strict=True), current, strict=True) if is_current]
         return [item for item, _ in kept], [outcome for _, outcome in kept]
-
-    async def _answer(self, stage: Stage, items: list[Item]) -> Sequence[Outcome]:
-        try:
-            outcomes = await stage.tier.answer(self.task, items)
-        except TierStopped as error:
-            self._stop_with(error)
-            return [Again("busy") for _ in items]
-        except Exception as error:
-            logger.exception("tier %s raised: its items are asked again", stage.step.name)
-            return [Again("server_error", detail=f"the tier raised {type(error).__name__}", counts=True) for _ in items]
-        if len(outcomes) != len(items):
-            detail = f"tier {stage.step.name} gave {len(outcomes)} outcomes for {len(items)} items"
-            logger.error("%s: all are asked again", detail)
-            return [Again("invalid_output", detail=detail) for _ in items]
-        return outcomes
 
     def _resolve(self, endings: Sequence[Ending]) -> None:
         for ending in endings:

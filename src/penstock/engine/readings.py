@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, get_args
 
+from penstock.engine.urgency import DEADLINE, PRIORITY
 from penstock.outcome import FailureReason
 from penstock.telemetry import metrics as m
 from penstock.telemetry.sample import Sample
@@ -16,7 +17,7 @@ from penstock.telemetry.sample import Sample
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from penstock.engine.cascade import Stage
+    from penstock.engine.stage import Stage
     from penstock.telemetry.counts import Counts
     from penstock.telemetry.pulse import Trouble
     from penstock.tier import Item
@@ -34,6 +35,8 @@ class StageReading(NamedTuple):
     cause: str
     waited_seconds: Mapping[str, float]
     """By cause, the wait that lasts included."""
+    guard: tuple[int, int, int]
+    """Second answers, those of them that differed, and the largest batch that it allows."""
 
     @classmethod
     def of(cls, stage: Stage, now: float) -> StageReading:
@@ -41,7 +44,9 @@ class StageReading(NamedTuple):
         waited = dict(stage.waited_seconds)
         if stage.cause:
             waited[stage.cause] = waited.get(stage.cause, 0.0) + now - stage.waits_since
-        return cls(stage.step.name, len(stage.batcher), stage.calls, stage.escalated, stage.cause, waited)
+        of = stage.guard
+        guard = (of.asked, of.flipped, of.ceiling) if of else (0, 0, stage.batcher.max_items)
+        return cls(stage.step.name, len(stage.batcher), stage.calls, stage.escalated, stage.cause, waited, guard)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +99,9 @@ def _ended(task: str, counts: Counts) -> Iterator[Sample]:
         yield Sample(m.HAND_OVERS, (task, reason), count)
     yield Sample(m.SKIPPED, (task,), counts.skipped)
     yield Sample(m.ERASED, (task,), counts.erased)
+    yield Sample(m.DEADLINES_MISSED, (task,), counts.deadlines_missed)
+    for header in (PRIORITY, DEADLINE):
+        yield Sample(m.HEADERS_IGNORED, (task, header), counts.headers_ignored[header])
     yield Sample(m.LATE, (task,), counts.late)
     yield Sample(m.EVENT_AGE, (task,), counts.event_age_seconds)
 
@@ -117,6 +125,8 @@ def _asked(task: str, counts: Counts, reading: Reading) -> Iterator[Sample]:
         for cause, seconds in stage.waited_seconds.items():
             yield Sample(m.TIER_HELD, (*labels, cause), int(cause == stage.cause))
             yield Sample(m.TIER_WAIT_SECONDS, (*labels, cause), seconds)
+        for metric, value in zip((m.GUARD_ASKED, m.GUARD_FLIPPED, m.GUARD_CEILING), stage.guard, strict=True):
+            yield Sample(metric, labels, value)
 
 
 def _in_flight(task: str, reading: Reading) -> Iterator[Sample]:
@@ -136,6 +146,7 @@ def _paid(task: str, counts: Counts) -> Iterator[Sample]:
         yield Sample(m.SPEND, (task, model), nanousd * NANO)
     yield Sample(m.COMMITTED, (task,), counts.nanousd * NANO)
     yield Sample(m.WASTE, (task,), counts.waste_nanousd * NANO)
+    yield Sample(m.GUARD_SPEND, (task,), counts.guard_nanousd * NANO)
 
 
 def _written(task: str, counts: Counts) -> Iterator[Sample]:
