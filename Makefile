@@ -1,15 +1,15 @@
 # The two commands of a new user: make demo, make test. Everything they need they install into .venv themselves.
 PYTHON ?= python3
 BIN := .venv/bin
-DEV := --editable .[registry] aiokafka hypothesis import-linter jsonschema mypy psutil pytest pytest-asyncio ruff
+DEV := --editable .[registry] aiokafka hypothesis import-linter jsonschema mypy psutil pytest pytest-asyncio pytest-xdist ruff
 
 .PHONY: demo test check fix setup bench soak clean
 
 demo: .venv/user  ## the whole system on this machine: embedded log, offline Claude, no account
 	@$(BIN)/penstock demo $(ARGS)
 
-test: check  ## everything but the long runs
-	$(BIN)/pytest -m "not soak and (kafka or slow)"
+test: check  ## everything but the long runs; two files at a time, since most of the time is waiting
+	$(BIN)/pytest -m "not soak and (kafka or slow)" --numprocesses 2 --dist loadfile --durations 12
 
 check: setup  ## lint, types, layers, Python-only tests: under two minutes
 	$(BIN)/ruff format --check .
