@@ -218,7 +218,7 @@ class Worker:
         outputs = int(load.items * load.output_per_item * world.random.uniform(0.8, 1.2))
         if world.fails():
             world.failed += 1
-            world.at(sent_at + 0.3, lambda: self._ended(task, permit, None, {}, 0))
+            world.at(sent_at + 0.3, lambda: self._ended(permit, None, {}, 0))
             return
         try:
             account.pool.admit(inputs)
@@ -235,7 +235,7 @@ class Worker:
             headers["date"] = _http_date(world.clock.unix())
             account.pool.produce(outputs)
             account.used.append((world.now, 1.0, inputs, outputs, self.name + "/" + task.name))
-            self._ended(task, permit, inputs, headers, outputs)
+            self._ended(permit, inputs, headers, outputs)
 
         world.at(sent_at + seconds, replied)
 
@@ -246,7 +246,7 @@ class Worker:
         permit.refused(float(headers["retry-after"]), grows_too_fast=code == "ramp_limit_exceeded")
         self.work()
 
-    def _ended(self, task: Task, permit: Permit, inputs: int | None, headers: dict[str, str], outputs: int) -> None:
+    def _ended(self, permit: Permit, inputs: int | None, headers: dict[str, str], outputs: int) -> None:
         if not self.alive:
             return
         if inputs is None:

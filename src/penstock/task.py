@@ -97,6 +97,9 @@ class Task(Generic[InputT, OutputT]):
     """Stands on every result, so that a verdict can be traced to the rules in force."""
     start_from: StartFrom = "latest"
     """Where a group without offsets begins. `latest`: no surprise bill for what was there before."""
+    weight: float = 1.0
+    """Its part of the account's limits where tasks of one worker compete: 4 gets four times what 1 gets. What a task leaves
+    unused is lent to the others."""
     order: Order = "none"
     """`key`: results of one key appear in the order of its events (calls still run side by side)."""
     event_id: str | Callable[[InputT, Record], str] = ""
@@ -196,6 +199,11 @@ def _check(task: Task[Any, Any]) -> None:
     for option in ("max_attempts", "max_batch_items", "max_event_tokens"):
         value = getattr(task, option)
         need(isinstance(value, int) and value >= 1, f"{option}={value!r}: a whole number of at least 1")
+    weight = task.weight
+    need(
+        isinstance(weight, int | float) and not isinstance(weight, bool) and 0.001 <= weight <= 1_000,
+        f"weight={weight!r}: a number from 0.001 to 1000",
+    )
     seconds = task.max_call_seconds
     need(isinstance(seconds, int | float) and seconds > 0, f"max_call_seconds={seconds!r}: seconds, more than 0")
     _check_fields(task, need)

@@ -284,7 +284,10 @@ async def test_a_cancelled_call_leaks_no_permit() -> None:
 async def test_the_ceiling_is_never_passed_over_many_calls() -> None:
     """Calls side by side under a small ceiling stop before it; what was billed is below it, and capacity says why."""
     async with scripted(lambda body: all_published(body, output_tokens=500)) as (_, client):
-        gate = Gate(spend=SpendOptions(0.02), limits=LimitOptions(requests_per_minute=10**6))
+        gate = Gate(
+            spend=SpendOptions(0.02),
+            limits=LimitOptions(10**6, 10**9, 10**8),
+        )
         tier = tier_of(client, gate)
         paid = 0
         calls = 0

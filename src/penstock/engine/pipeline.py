@@ -25,6 +25,8 @@ from penstock.engine.erasing import erased_by, take_out
 from penstock.engine.fetching import Fetches
 from penstock.engine.holds import Holds
 from penstock.engine.intake import Intake, IntakeLimits
+from penstock.engine.late import without_late
+from penstock.engine.portion import Portion
 from penstock.engine.readings import Reading, StageReading
 from penstock.engine.retry import RetryOptions
 from penstock.engine.tally import tally
@@ -33,11 +35,11 @@ from penstock.errors import LogUnavailable, TierStopped, UserError
 from penstock.outcome import Again, Outcome
 from penstock.telemetry.counts import Counts
 from penstock.telemetry.pulse import Pulse, Trouble
-from penstock.tier import ERASED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from penstock.flow.base import TakesShares
     from penstock.log.base import Assignment, Consumer, EventLog
     from penstock.log.offset_map import OffsetMap
     from penstock.record import Partition, Record
@@ -67,7 +69,13 @@ class Pipeline:
     """One task on one log. `run` works until `stop` is set, then drains; it is the log's `Listener`."""
 
     def __init__(
-        self, task: Task[Any, Any], tiers: Sequence[Tier], log: EventLog, options: PipelineOptions | None = None
+        self,
+        task: Task[Any, Any],
+        tiers: Sequence[Tier],
+        log: EventLog,
+        options: PipelineOptions | None = None,
+        *,
+        shares: TakesShares | None = None,
     ) -> None:
         self.task = task
         self.counts = Counts()
@@ -77,6 +85,7 @@ class Pipeline:
         self._intake = Intake(task, self._checkpoint, self._options.intake)
         self._fetches = Fetches(task)
         self._cascade = Cascade(task, tiers, self._options.batch, self._options.retry)
+        self._portion = Portion(task, log, shares)
         self._waits = Waits(task.name)
         self._holds = Holds(task.name, self._checkpoint)
         self._committer = Committer(task, self._checkpoint, self.counts)
@@ -242,25 +251,10 @@ class Pipeline:
         tally(self.counts, stage.step.name, outcomes, seconds)
         current = [self._checkpoint.epoch(item.partition) == item.epoch for item in items]
         if not all(current):
-            items, outcomes = self._without_late(items, outcomes, current)
+            items, outcomes = without_late(items, outcomes, current, self._committer, self._intake)
         self._resolve(self._cascade.settle(stage, items, outcomes, seconds))
         if self._leaving:
             self._let_go(self._leaving)
-
-    def _without_late(
-        self, items: list[Item], outcomes: Sequence[Outcome], current: list[bool]
-    ) -> tuple[list[Item], list[Outcome]]:
-        """Answers for partitions that are ours no longer, or erased, are dropped and their cost counted as waste."""
-        for item, outcome, is_current in zip(items, outcomes, current, strict=True):
-            if not is_current:
-                charges = [outcome.charge] if outcome.charge else []
-                if item.epoch == ERASED:  # what it cost before went with the erasure
-                    self._committer.waste(charges, "erased while it was asked")
-                else:
-                    self._committer.give_up(item.own_charges + charges, "answered after the partition was lost")
-                self._intake.release(item)
-        kept = [pair for pair, is_current in zip(zip(items, outcomes, strict=True), current, strict=True) if is_current]
-        return [item for item, _ in kept], [outcome for _, outcome in kept]
 
     async def _answer(self, stage: Stage, items: list[Item]) -> Sequence[Outcome]:
         try:
@@ -292,6 +286,7 @@ class Pipeline:
         for assignment in assignments:
             self._leaving.discard(assignment.partition)
             self._checkpoint.begin(assignment.partition, assignment.done)
+        self._portion.changed(self._checkpoint.partitions())
         logger.info(
             "%s: %d partitions more, %d in all", self.task.name, len(assignments), len(self._checkpoint.partitions())
         )
@@ -346,6 +341,7 @@ class Pipeline:
             self._intake.release(item)
             self._committer.give_up(item.own_charges, why)
         self._leaving -= partitions
+        self._portion.changed(self._checkpoint.partitions())
 
     # --- the end ------------------------------------------------------------------------------------------------------
 
@@ -367,6 +363,7 @@ class Pipeline:
         await self._committer.commit(time.monotonic() + LAST_COMMIT_SECONDS)
         await self._cancel(*loops)
         await self._fetches.close()
+        await self._portion.close()
         await consumer.close()
         for tier in self._tiers:
             await tier.close()

@@ -38,14 +38,14 @@ class Permit:
 
     def hear(self, headers: Mapping[str, str]) -> None:
         """What came back names the account's limits: every reply does, those that turn a call away too."""
-        limits, family = self._gate.limits, self.estimate.family
-        limits.note_call(family, self._gate.clock() - self._started)
-        limits.hear(family, read_limits(headers))
+        if headers:
+            self._gate.limits.hear(self.estimate.family, read_limits(headers))
 
     def succeeded(self, usage: Usage) -> None:
         """Answered: the estimate gives way to what was used and billed."""
         self._close(failed=False)
         self._gate.limits.correct(self.estimate, usage)
+        self._gate.limits.note_call(self.estimate.family, self._gate.clock() - self._started)
         self._gate.spend.settle(self.estimate.worst_nanousd, usage.nanousd)
 
     def refused(self, retry_after_seconds: float | None = None, *, grows_too_fast: bool = False) -> None:
@@ -103,9 +103,7 @@ class Gate:
         clock: Clock = time.monotonic,
     ) -> None:
         self.clock = clock
-        self.limits = Limits(
-            limits or LimitOptions(), clock, by_family, ramp=ramp, fleet=fleet, shares=Shares(weights)
-        )
+        self.limits = Limits(limits or LimitOptions(), clock, by_family, ramp=ramp, fleet=fleet, shares=Shares(weights))
         self.spend = Spend(spend or SpendOptions())
         self.concurrency = Concurrency(concurrency or ConcurrencyOptions())
         self._breaker_options = breaker or BreakerOptions()

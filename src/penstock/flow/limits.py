@@ -71,14 +71,18 @@ class Grant(NamedTuple):
     """Shares are parts of the limit."""
     granted: float
     """Base and borrowed; below the base where others take more than theirs."""
+    borrowed: float
+    """Beyond the base share; below 0 where some of it is given up."""
     taken: float
-    """Since the start."""
+    """Since the start, what is in flight by its estimate."""
+    used: float
+    """Since the start, as replies told."""
 
 
 class _Lane:
     """One task's buckets in one family."""
 
-    __slots__ = ("base", "binding", "buckets", "looked_at", "ramp", "stretches")
+    __slots__ = ("base", "binding", "buckets", "looked_at", "ramp", "stretches", "used")
 
     def __init__(self, buckets: dict[Kind, Bucket], stretches: dict[Kind, Stretch], ramp: Ramp, base: float) -> None:
         self.buckets = buckets
@@ -88,6 +92,7 @@ class _Lane:
         self.binding = dict.fromkeys(KINDS, float("-inf"))
         """When a call last waited for this limit."""
         self.looked_at = float("-inf")
+        self.used = dict.fromkeys(KINDS, 0.0)
 
 
 class _Family:
@@ -156,7 +161,11 @@ class Limits:
 
     def correct(self, estimate: Estimate, usage: Usage) -> None:
         """Replace a call's estimate by what it used."""
-        buckets = self._lane(self._family(estimate.family), estimate.task).buckets
+        lane = self._lane(self._family(estimate.family), estimate.task)
+        buckets, used = lane.buckets, lane.used
+        used["requests"] += 1
+        used["input_tokens"] += usage.input_tokens
+        used["output_tokens"] += usage.output_tokens
         buckets["input_tokens"].give_back(estimate.input_tokens - usage.input_tokens)
         buckets["output_tokens"].give_back(estimate.output_tokens - usage.output_tokens)
 
@@ -237,7 +246,19 @@ class Limits:
                 for kind, tank in family.tanks.items():
                     bucket = lane.buckets[kind]
                     part = bucket.rate * 60.0 / tank.limit
-                    yield Grant(name, task, kind, tank.limit, tank.level(now), lane.base, part, bucket.taken)
+                    borrowed = self._part(lane, kind) - lane.base
+                    yield Grant(
+                        name,
+                        task,
+                        kind,
+                        tank.limit,
+                        tank.level(now),
+                        lane.base,
+                        part,
+                        borrowed,
+                        bucket.taken,
+                        lane.used[kind],
+                    )
 
     def refusals(self) -> Iterator[tuple[str, str, int]]:
         """429s so far, by family and kind."""
