@@ -84,6 +84,7 @@ class World:
         load: Load | None = None,
         settings: LimitOptions | None = None,
         weights: dict[str, float] | None = None,
+        is_deaf: bool = False,
     ) -> None:
         self.clock = VirtualClock()
         self.random = random.Random(seed)
@@ -91,6 +92,8 @@ class World:
         self.load = load or Load()
         self.settings = settings
         self.weights = weights
+        self.is_deaf = is_deaf
+        """Workers that know nothing of each other and hear no headers, as everybody else's do: what the model must condemn."""
         self.account = Account(Pool(FAMILY, rates, burst_seconds, ramp, self.clock), self.clock)
         self.burst_seconds = burst_seconds
         self._events: list[tuple[float, int, Callable[[], None]]] = []
@@ -157,11 +160,13 @@ class Worker:
         weights = world.weights or {}
         self.gate = Gate(world.settings, weights=weights, clock=world.clock.monotonic)
         for task in tasks:
-            self.gate.note_share(task.name, task.assigned, task.total)
+            self._told(task)
         self.alive = True
         self._wakes_at = float("inf")
         self.granted = {(task, kind): 0.0 for task in self.tasks for kind in KINDS}
         self.took = dict.fromkeys(self.granted, 0.0)
+        self.refunded: dict[tuple[str, str], float] = {}
+        """Tokens of calls that were turned away: sent, but not used."""
         self.worst_excess = 0.0
         """By how much it was ever above what was granted so far, in seconds of its grant; burst and one call are not above."""
         self._watch: dict[tuple[str, str], tuple[float, float]] = {}
@@ -170,8 +175,12 @@ class Worker:
         """A rebalance."""
         one = self.tasks[task] if task else next(iter(self.tasks.values()))
         one.assigned, one.total = assigned, total
-        self.gate.note_share(one.name, assigned, total)
+        self._told(one)
         self.work()
+
+    def _told(self, task: Task) -> None:
+        if not self.world.is_deaf:
+            self.gate.note_share(task.name, task.assigned, task.total)
 
     def die(self) -> None:
         """Killed: calls in flight are never read."""
@@ -216,14 +225,17 @@ class Worker:
         sent_at = world.now
         inputs = int(load.items * load.input_per_item * world.random.uniform(0.9, 1.1))
         outputs = int(load.items * load.output_per_item * world.random.uniform(0.8, 1.2))
+        self._took(task, inputs, outputs)
         if world.fails():
             world.failed += 1
+            self._refund(task, inputs, outputs)
             world.at(sent_at + 0.3, lambda: self._ended(permit, None, {}, 0))
             return
         try:
             account.pool.admit(inputs)
         except ApiError as error:
             account.refused += 1
+            self._refund(task, inputs, outputs)
             headers = account.headers() | dict(error.headers)
             code = error.code or ""
             world.at(sent_at + 0.1, lambda: self._refused(permit, headers, code))
@@ -242,7 +254,8 @@ class Worker:
     def _refused(self, permit: Permit, headers: dict[str, str], code: str) -> None:
         if not self.alive:
             return
-        permit.hear(headers)
+        if not self.world.is_deaf:
+            permit.hear(headers)
         permit.refused(float(headers["retry-after"]), grows_too_fast=code == "ramp_limit_exceeded")
         self.work()
 
@@ -252,13 +265,27 @@ class Worker:
         if inputs is None:
             permit.dropped()
         else:
-            permit.hear(headers)
+            if not self.world.is_deaf:
+                permit.hear(headers)
             permit.succeeded(Usage(inputs, outputs, 0))
         self.work()
 
+    def _refund(self, task: Task, inputs: int, outputs: int) -> None:
+        for kind, amount in zip(KINDS[1:], (inputs, outputs), strict=True):
+            self.refunded[task.name, kind] = self.refunded.get((task.name, kind), 0.0) + amount
+
+    def _took(self, task: Task, inputs: int, outputs: int) -> None:
+        for kind, amount in zip(KINDS, (1, inputs, outputs), strict=True):
+            self.took[task.name, kind] += amount
+
     def _follow(self, task: Task) -> None:
-        """Compare what was taken with what was granted, from outside: rates as told, integrated over time."""
-        now = self.world.now
+        """Compare what went out with what was granted: rates as the gate tells them, integrated over time from outside."""
+        now, load = self.world.now, self.world.load
+        call = {
+            "requests": 1.0,
+            "input_tokens": load.items * load.input_per_item,
+            "output_tokens": load.items * load.output_per_item,
+        }
         for grant in self.gate.limits.grants():
             if grant.task != task.name:
                 continue
@@ -267,8 +294,8 @@ class Worker:
             before, old_rate = self._watch.get(key, (now, rate))
             self.granted[key] += (now - before) * max(rate, old_rate)
             self._watch[key] = (now, rate)
-            call = {"requests": 1.0, "input_tokens": 4_000.0, "output_tokens": 1_300.0}[grant.kind]
-            burst = max(rate, old_rate) * 5.0
-            excess = grant.taken - self.granted[key] - burst - call * 2
-            if rate > 0:
-                self.worst_excess = max(self.worst_excess, excess / rate)
+            # A burst, one call that is larger than it, and what estimates may be off by until replies tell.
+            unknown = 0.0 if grant.kind == "requests" else 0.2 * self.gate.concurrency.in_flight
+            allowed = self.granted[key] + max(rate, old_rate) * 5.0 + call[grant.kind] * (1.2 + unknown)
+            excess = self.took[key] - allowed - self.refunded.get(key, 0.0)
+            self.worst_excess = max(self.worst_excess, excess / max(rate, 1e-9))

@@ -25,6 +25,7 @@ class Tank:
         "_level",
         "_most_seconds",
         "_next_limit",
+        "_sized",
         "_told",
         "_whole_seconds",
         "limit",
@@ -38,6 +39,8 @@ class Tank:
         self._next_limit = 0
         self._level: float | None = None
         self._whole_seconds = _MINUTE
+        self._sized = 0
+        """Replies that told how large it is."""
         self._most_seconds = 0.0
         self._at = 0.0
         self._before = (0.0, 0.0)
@@ -51,7 +54,7 @@ class Tank:
                 self._next_limit = seen.limit
                 return
             self._told = seen.limit
-            self._level = None
+            self._level, self._sized, self._whole_seconds, self._most_seconds = None, 0, _MINUTE, 0.0
             self.limit = float(seen.limit) if self._ceiling is None else min(float(seen.limit), self._ceiling)
         self._next_limit = 0
         if seen.remaining is not None:
@@ -66,10 +69,17 @@ class Tank:
         """How much of the limit the account's bucket holds, as time: so long it lasts with nothing coming in."""
         return min(max(self._whole_seconds, self._most_seconds, 0.5), _MINUTE)
 
+    @property
+    def is_sized(self) -> bool:
+        """Whether replies tell how large the bucket is; else a level is only a guess."""
+        return self._sized > 0
+
     def _fill(self, left_seconds: float, full_in_seconds: float | None, now: float) -> None:
         # What is left and what is still to come is what it holds; where that is not told, a minute's worth.
-        whole = _MINUTE if full_in_seconds is None else left_seconds + full_in_seconds
-        self._whole_seconds += (min(whole, _MINUTE) - self._whole_seconds) * _LEARNING
+        if full_in_seconds is not None:
+            self._sized += 1
+            whole = min(left_seconds + full_in_seconds, _MINUTE)
+            self._whole_seconds += (whole - self._whole_seconds) * max(_LEARNING, 1.0 / self._sized)
         elapsed = max(now - self._at, 0.02)
         self._most_seconds = max(left_seconds, self._most_seconds * (1.0 - min(elapsed / _FORGET_SECONDS, 1.0)))
         level = min(left_seconds / self.holds_seconds, 1.0)

@@ -32,6 +32,7 @@ _LEAST_STRETCH = math.log(0.05)
 _LEAST_BLIND = math.log(0.5)
 """As far as a level that may be misread shrinks a share without any 429."""
 _REFUSED = 0.3
+_REMEMBERED_SECONDS = 60.0
 _LEAST_SHARE = 0.01
 """Of a worker that owns nothing now: what is in flight still comes to its end."""
 
@@ -98,7 +99,8 @@ class Stretch:
         goal = (_NEAR * off + _FAR * off**3) * max(size, 0.2)
         if min(level, ahead) > _FULL:  # whatever its size: more comes in than all of us take
             goal = max(goal, self.value + 1.0)
-        least = _LEAST_STRETCH if now - self._refused_at < 60.0 else _LEAST_BLIND
+        is_sure = tank.is_sized or now - self._refused_at < _REMEMBERED_SECONDS
+        least = _LEAST_STRETCH if is_sure else _LEAST_BLIND
         return max(goal, least)
 
 
