@@ -174,4 +174,6 @@ class Gate:
         if held is None or held.cause != wait.cause:
             self.waits[estimate.family, wait.cause] += 1
         since = held.since if held is not None and held.cause == wait.cause else self.clock()
+        if wait.cause == "outage":  # trials go through and say nothing until one succeeds
+            since = self.breaker(estimate.family).since
         self._held[key] = Explanation(wait.cause, since, wait.until)
