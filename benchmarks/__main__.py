@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 OUT = Path(__file__).parent / "out"
-ALL = ("log_sqlite", "claude_tier", "engine")
+ALL = ("log_sqlite", "claude_tier", "engine", "flow_model")
 
 
 def main(names: list[str]) -> int:

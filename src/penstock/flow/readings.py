@@ -20,7 +20,7 @@ def gate_samples(gate: Gate) -> Iterator[Sample]:
         account = (grant.family, grant.kind)
         if account not in accounts:
             accounts.add(account)
-            yield Sample(m.LIMIT, account, grant.limit)
+            yield Sample(m.LIMIT, account, grant.limit / 60.0)
             if grant.level is not None:
                 yield Sample(m.LIMIT_LEVEL, account, grant.level)
         yield from _share(grant)

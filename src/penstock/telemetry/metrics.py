@@ -109,9 +109,9 @@ LAG_SEEN = Metric("penstock_lag_seen_timestamp_seconds", "gauge", "When the lag 
 
 # --- the account's limits --------------------------------------------------------------------------------------------
 LIMIT = Metric(
-    "penstock_limit_per_minute",
+    "penstock_limit_per_second",
     "gauge",
-    "The account's limit as known now: from settings, then from replies. `kind` is requests, input_tokens or output_tokens.",
+    "The account's limit as known now, from settings, then from replies; `kind` is requests, input_tokens or output_tokens.",
     ("family", "kind"),
 )
 LIMIT_LEVEL = Metric(
