@@ -37,7 +37,19 @@ from penstock.telemetry.sample import Sample
 
 ROOT = Path(__file__).parents[2]
 ALERTS = ROOT / "examples" / "alerts.yaml"
-LABELS = {"task", "tier", "model", "reason", "kind", "cause", "class", "confidence", "change", "operation", "version"} | {"delivery", "family"}
+LABELS = {
+    "task",
+    "tier",
+    "model",
+    "reason",
+    "kind",
+    "cause",
+    "class",
+    "confidence",
+    "change",
+    "operation",
+    "version",
+} | {"delivery", "family"}
 ENDS = ("", "_bucket", "_count", "_sum")
 NOT_BASE = re.compile(
     r"_(ms|millis\w*|micros\w*|nanos\w*|minutes|hours|days|kb|mb|kilobytes|megabytes|percent|dollars)(_|$)"
@@ -83,7 +95,9 @@ def used_gate() -> Gate:
     gate.note_share("labeler", 3, 12)
     permit = gate.admit(Estimate("haiku", 100, 20, 0, "labeler"))
     assert isinstance(permit, Permit)
-    permit.hear({f"anthropic-ratelimit-requests-{name}": value for name, value in (("limit", "12"), ("remaining", "6"))})
+    permit.hear(
+        {f"anthropic-ratelimit-requests-{name}": value for name, value in (("limit", "12"), ("remaining", "6"))}
+    )
     permit.succeeded(Usage(90, 25, 0))
     assert isinstance(gate.admit(Estimate("haiku", 100, 20, 0, "labeler")), Wait)
     return gate
