@@ -122,7 +122,7 @@ def cpu_us(work: Callable[[], Any], times: int) -> float:
 async def tier_cpu_us(client: Any, count: int, calls: int, at_once: int) -> float:
     """CPU microseconds of one call through the tier, the best of three rounds."""
     tier = ClaudeTier(
-        "haiku", Models.load().resolve("haiku"), client, Gate(WIDE, concurrency=ConcurrencyOptions(10**6))
+        "haiku", Models.load().resolve("haiku"), client, Gate(WIDE, concurrency=ConcurrencyOptions(10**6, start_calls=10**6))
     )
     items = make_items(count)
     left = 0
