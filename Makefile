@@ -1,7 +1,7 @@
 # The two commands of a new user: make demo, make test. Everything they need they install into .venv themselves.
 PYTHON ?= python3
 BIN := .venv/bin
-DEV := --editable .[registry] hypothesis import-linter jsonschema mypy psutil pytest pytest-asyncio ruff
+DEV := --editable .[registry] aiokafka hypothesis import-linter jsonschema mypy psutil pytest pytest-asyncio ruff
 
 .PHONY: demo test check fix setup bench soak clean
 
@@ -22,7 +22,7 @@ fix: setup  ## let the formatter and the linter mend what they can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: setup  ## the figures of docs/reference/benchmarks.md, as tables and as JSON under benchmarks/out
+bench: setup  ## Penstock on a real Kafka beside its rivals: ten minutes; ARGS=kafka:latency is one part, ARGS=all everything
 	$(BIN)/python -m benchmarks $(ARGS)
 
 soak: setup  ## the long crash proof

@@ -1,7 +1,11 @@
-"""The tasks and events that the benchmarks run: reviews of about 300 bytes, a verdict with order and without."""
+"""The tasks and events that the benchmarks run: reviews of about 300 bytes, a verdict with order and without.
+
+`BENCH_RUN` in the environment gives a run topics of its own, `BENCH_POLICY` a longer prompt.
+"""
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Iterator
 from typing import Literal
@@ -11,6 +15,8 @@ from pydantic import BaseModel
 
 from penstock import NewRecord, Route, Step, Task
 
+RUN = os.environ.get("BENCH_RUN", "")
+RULES = "Decide whether this customer review may be published, and what its sentiment is."
 WORDS = [
     "kettle",
     "boils",
@@ -73,11 +79,11 @@ class Verdict(BaseModel):
 
 def verdicts(order: Literal["none", "key"] = "none") -> Task[BenchReview, Verdict]:
     return Task(
-        f"bench-{order}",
-        reads="bench-events",
+        f"bench-{order}{RUN}",
+        reads=f"bench-events{RUN}",
         input=BenchReview,
         output=Verdict,
-        instructions="Decide whether this customer review may be published, and what its sentiment is.",
+        instructions=f"{RULES}\n{os.environ.get('BENCH_POLICY', '')}",
         route=Route(Step("haiku")),
         event_id="review_id",
         show={"text", "rating"},
@@ -102,4 +108,4 @@ def events(count: int, *, seed: int = 1, products: int = 2_000, first: int = 0) 
     for number, product in enumerate(zipf_keys(count, products, 1.1, rng), first):
         text = " ".join(rng.choices(WORDS, k=34))
         value = {"review_id": f"r{number}", "product_id": f"p{product}", "text": text, "rating": rng.randint(1, 5)}
-        yield NewRecord("bench-events", f"p{product}".encode(), orjson.dumps(value))
+        yield NewRecord(f"bench-events{RUN}", f"p{product}".encode(), orjson.dumps(value))

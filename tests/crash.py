@@ -152,8 +152,15 @@ class Stage:
         now_ms = int(time.time() * 1000)
         self.kills += [Kill(worker.name, now_ms, in_flight[worker.name], worker.at_risk()) for worker in workers]
 
+    async def until_busy(self, worker: WorkerProcess, seconds: float = 10.0) -> None:
+        """Wait until it has calls in flight: what happens to an idle worker proves little."""
+        end = time.monotonic() + seconds
+        while not worker.simulator.accounts()["in_flight"] and time.monotonic() < end:  # noqa: ASYNC110 - another process
+            await asyncio.sleep(0.02)
+
     async def kill(self, worker: WorkerProcess) -> None:
         """Freeze, count, kill -9."""
+        await self.until_busy(worker)
         worker.signal(signal.SIGSTOP)
         await asyncio.sleep(0.05)
         await self.put_at_risk(worker)
@@ -162,6 +169,7 @@ class Stage:
 
     async def make_zombie(self, worker: WorkerProcess) -> None:
         """Freeze it until its neighbours have its partitions, then let it go on as if nothing had been."""
+        await self.until_busy(worker)
         worker.signal(signal.SIGSTOP)
         await asyncio.sleep(0.05)
         await self.put_at_risk(worker)

@@ -19,7 +19,7 @@ NOT_RUN = {
     r"make (demo|test|check|bench|soak|setup)\b": "builds an environment or runs long; `.ci/run` and people do",
     r"\. \.venv/bin/activate": "the test has the commands in its path already",
     r".*--live\b": "needs a key and costs money",
-    r".*\bkafka:": "needs a cluster; tests/contract runs the log against a real one",
+    r".*(\bkafka:|--kafka\b)": "needs a cluster; tests/contract runs the log against a real one",
     r"kcat\b": "needs a cluster and a program that few have; tests/scenarios reads one with the page's other readers",
 }
 OPTIONAL = {"curl", "jq"}

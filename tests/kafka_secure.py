@@ -13,8 +13,7 @@ import datetime as dt
 import ipaddress
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -30,6 +29,7 @@ from confluent_kafka.admin import (
     ResourceType,
     ScramCredentialInfo,
     ScramMechanism,
+    UserScramCredentialDeletion,
     UserScramCredentialUpsertion,
 )
 from cryptography import x509
@@ -128,6 +128,13 @@ class SecureBroker(KafkaBroker):
         credential = UserScramCredentialUpsertion(name, info, password.encode())
         admin = self.admin()
         for future in admin.alter_user_scram_credentials([credential]).values():
+            future.result(REQUEST_SECONDS)
+
+    def remove_user(self, name: str) -> None:
+        """Whoever is in stays in until the connection ends."""
+        admin = self.admin()
+        deletion = UserScramCredentialDeletion(name, ScramMechanism.SCRAM_SHA_512)
+        for future in admin.alter_user_scram_credentials([deletion]).values():
             future.result(REQUEST_SECONDS)
 
     def allow(self, user: str, kind: ResourceType, name: str, *operations: str, is_prefix: bool = False) -> None:
@@ -245,13 +252,3 @@ def _started(jars: Path) -> SecureBroker:
     broker.start()
     broker.add_user(ADMIN, ADMIN_PASSWORD)
     return broker
-
-
-@contextmanager
-def paused(broker: SecureBroker) -> Iterator[None]:
-    """It does not answer meanwhile."""
-    broker.pause()
-    try:
-        yield
-    finally:
-        broker.go_on()

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from penstock.errors import LogUnavailable, PartitionsLost
 from penstock.log.base import Assignment, Consumer, Delivery, PartProgress, Progress
 from penstock.log.kafka import KafkaLog, KafkaOptions
+from penstock.log.losses import Loss
 from penstock.log.offset_map import OffsetMap
 from penstock.record import NewRecord, Partition
 
@@ -33,6 +34,9 @@ class Answering:
     async def lost(self, partitions: Sequence[Partition]) -> None:
         for partition in partitions:
             self.done.pop(partition, None)
+
+    async def passed(self, losses: Sequence[Loss]) -> None:
+        pass
 
     async def work(self) -> None:
         while True:

@@ -7,6 +7,7 @@ PenstockError
     + TopicMissing          a topic that nobody made
     + LogDamaged            a log that cannot be read or belongs to something else
     + RecordsLost           retention deleted records that a group had not read
+    + ProgressLost          the offsets of a group expired or were deleted
   x LogError                the log refused or could not be reached
     + LogUnavailable        weather: ask again with the same `Progress`
     + PartitionsLost        another worker owns them now: leave their part out
@@ -60,6 +61,10 @@ class RecordsLost(UserError):
     def __init__(self, text: str, losses: Iterable[Loss] = ()) -> None:
         super().__init__(text)
         self.losses = tuple(losses)
+
+
+class ProgressLost(UserError):
+    """A group's committed offsets are gone; the text names group and partitions and the command that says where to go on."""
 
 
 class LogError(PenstockError):

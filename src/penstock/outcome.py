@@ -25,6 +25,7 @@ FailureReason = Literal[
     "invalid_output",  # no valid answer within the task's attempts
     "timed_out",  # the time inside calls is used up
     "server_error",  # the API fails on this event while it answers others
+    "expired",  # its deadline was over before it could be asked, and the task wants no late answer
     "hook_failed",  # a hook of the task raised
 ]
 """Bounded, so that it can label metrics."""

@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from penstock.claude.client import ClaudeOptions
 from penstock.codecs.registry import RegistryOptions
 from penstock.engine.batcher import BatchLimits
+from penstock.engine.guard import GuardOptions
 from penstock.engine.intake import IntakeLimits
 from penstock.engine.retry import RetryOptions
 from penstock.errors import SettingsError, UserError
@@ -123,6 +124,10 @@ class Settings(BaseSettings):
     breaker: BreakerOptions = Field(default_factory=BreakerOptions, description="When an outage holds calls back.")
     intake: IntakeLimits = Field(default_factory=IntakeLimits, description="How much may be in flight per task.")
     batch: BatchLimits = Field(default_factory=BatchLimits, description="How items are grouped into calls.")
+    guard: GuardOptions = Field(
+        default_factory=GuardOptions,
+        description="Whether verdicts depend on the size of batches, watched by asking twice.",
+    )
     retry: RetryOptions = Field(default_factory=RetryOptions, description="How items are asked again.")
     ops: OpsOptions = Field(default_factory=OpsOptions, description="Metrics and health of `penstock run`.")
     sqlite: SqliteOptions = Field(default_factory=SqliteOptions, description="The embedded log.")

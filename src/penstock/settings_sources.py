@@ -27,7 +27,8 @@ SENSITIVE = re.compile(
 """Names of secrets, ours and librdkafka's."""
 
 _USUAL = {"ANTHROPIC_API_KEY": ("claude", "api_key"), "ANTHROPIC_BASE_URL": ("claude", "base_url")}
-_NO_SETTINGS = {"PENSTOCK_CONFIG", "PENSTOCK_ALLOW_MODEL_REQUESTS"}
+_NO_SETTINGS = {"PENSTOCK_CONFIG", "PENSTOCK_ALLOW_MODEL_REQUESTS", "PENSTOCK_TEST_KAFKA"}
+"""Ours, and read elsewhere: by the command line, the client of Claude, and this project's own tests."""
 _PLAIN = (str, int, float, bool, type(None))
 
 Tree = dict[str, Any]

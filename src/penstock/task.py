@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ Decode = Callable[[Record, type[BaseModel]], BaseModel]
 
 StartFrom = Literal["latest", "earliest"] | datetime
 Order = Literal["none", "key"]
+PastDeadline = Literal["answer", "bury"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
@@ -115,6 +117,13 @@ class Task(Generic[InputT, OutputT]):
     """Time inside calls per item before it becomes a dead letter."""
     max_batch_items: int = 50
     """Items that share one prompt at most."""
+    latency_target_seconds: float | None = None
+    """How soon after it was produced an event shall be answered. Calls are then kept so small that they take half of it,
+    and items may wait for company as long as it allows; without it, `batch.max_wait_seconds`."""
+    past_deadline: PastDeadline = "answer"
+    """What becomes of an event whose own deadline is over before it is asked. `bury`: a dead letter (`expired`), no call."""
+    decisive: frozenset[str] | set[str] | None = None
+    """Output fields that make the verdict, for the quality guard; those of closed values (Literal, Enum, bool) unless given."""
     max_event_tokens: int = 20_000
     """An event with more estimated tokens becomes a dead letter (`too_large`) without a call."""
     decode: Decode | None = None
@@ -196,6 +205,12 @@ def _check(task: Task[Any, Any]) -> None:
     )
     if isinstance(task.start_from, datetime):
         need(task.start_from.tzinfo, "start_from= needs a time zone: datetime(…, tzinfo=UTC)")
+    _check_numbers(task, need)
+    _check_fields(task, need)
+    _check_hooks(task, need)
+
+
+def _check_numbers(task: Task[Any, Any], need: Callable[[object, str], None]) -> None:
     for option in ("max_attempts", "max_batch_items", "max_event_tokens"):
         value = getattr(task, option)
         need(isinstance(value, int) and value >= 1, f"{option}={value!r}: a whole number of at least 1")
@@ -204,10 +219,16 @@ def _check(task: Task[Any, Any]) -> None:
         isinstance(weight, int | float) and not isinstance(weight, bool) and 0.001 <= weight <= 1_000,
         f"weight={weight!r}: a number from 0.001 to 1000",
     )
+    need(
+        task.past_deadline in get_args(PastDeadline), f"past_deadline={task.past_deadline!r}: write 'answer' or 'bury'"
+    )
+    target = task.latency_target_seconds
+    need(
+        target is None or (isinstance(target, int | float) and math.isfinite(target) and target > 0),
+        f"latency_target_seconds={target!r}: seconds, more than 0",
+    )
     seconds = task.max_call_seconds
     need(isinstance(seconds, int | float) and seconds > 0, f"max_call_seconds={seconds!r}: seconds, more than 0")
-    _check_fields(task, need)
-    _check_hooks(task, need)
 
 
 def _check_step(task: Task[Any, Any], step: Step, need: Callable[[object, str], None]) -> None:
@@ -242,6 +263,12 @@ def _check_fields(task: Task[Any, Any], need: Callable[[object, str], None]) -> 
         )
         unknown = sorted(set(task.show) - set(fields))
         need(not unknown, f"show= names fields that {name} lacks: {unknown}; it has {', '.join(fields)}")
+    if task.decisive is not None:
+        outputs = task.output.model_fields
+        need(
+            task.decisive and not isinstance(task.decisive, str) and set(task.decisive) <= set(outputs),
+            f"decisive={task.decisive!r}: a set of fields of {task.output.__name__}, at least one; it has {', '.join(outputs)}",
+        )
     for option in ("event_id", "subject"):
         value = getattr(task, option)
         if isinstance(value, str):

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from penstock.record import Partition, Record
     from penstock.task import Task
 
+HIGH, NORMAL, LOW = 0, 1, 2
+"""Priorities of items: the smaller the sooner."""
 ERASED = -1
 """The epoch of an item that was erased while it was asked."""
 
@@ -29,12 +31,14 @@ class Item:
         "calls_seconds",
         "carried",
         "charges",
+        "deadline_ms",
         "epoch",
         "event_id",
         "input",
         "not_before_ms",
         "offset",
         "partition",
+        "priority",
         "record",
         "standing",
         "step",
@@ -44,6 +48,7 @@ class Item:
         "text",
         "tokens",
         "tries",
+        "waits_since",
     )
 
     def __init__(self, record: Record, partition: Partition, event_id: str, input: Any, text: str, tokens: int) -> None:  # noqa: A002
@@ -60,6 +65,11 @@ class Item:
         """Looks as if it addressed the model: asked alone (law 8)."""
         self.subject = ""
         """What the event is about (`Task.subject`); empty where that could not be read."""
+        self.priority = NORMAL
+        self.deadline_ms = 0
+        """When its producer wants it answered, in Unix time; 0: no matter when."""
+        self.waits_since = 0.0
+        """For the tier that it waits for (`time.monotonic()`)."""
         self.step = 0
         """Index of the route's step that has it now."""
         self.attempts = 0

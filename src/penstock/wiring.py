@@ -185,6 +185,7 @@ def pipeline_options(settings: Settings) -> PipelineOptions:
         drain_seconds=settings.drain_seconds,
         intake=settings.intake,
         batch=settings.batch,
+        guard=settings.guard,
         retry=settings.retry,
     )
 

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from penstock.log.base import Assignment, Consumer, EventLog, PartProgress, Progress, TopicSpec
+from penstock.log.losses import Loss
 from penstock.log.offset_map import OffsetMap
 from penstock.record import NewRecord, Partition, Record
 
@@ -45,6 +46,7 @@ class Worker:
     assigned_ever: list[Partition] = field(default_factory=list)
     revoked_ever: list[Partition] = field(default_factory=list)
     lost_ever: list[Partition] = field(default_factory=list)
+    passed_ever: list[Loss] = field(default_factory=list)
     read: list[Record] = field(default_factory=list)
     on_assigned: Callable[[Sequence[Assignment]], Awaitable[None]] | None = None
     on_revoked: Callable[[Sequence[Partition]], Awaitable[None]] | None = None
@@ -72,6 +74,9 @@ class Worker:
         self.revoked_ever += partitions
         for partition in partitions:
             del self.owned[partition]
+
+    async def passed(self, losses: Sequence[Loss]) -> None:
+        self.passed_ever += losses
 
     async def lost(self, partitions: Sequence[Partition]) -> None:
         self.lost_ever += partitions

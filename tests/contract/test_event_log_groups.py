@@ -236,3 +236,18 @@ async def test_different_subscriptions(log, open_log):
     await polled_until(lambda: len(one.owned) == len(two.owned) == 2, "each owns its topic", one, two)
     assert {p.topic for p in one.owned} == {first}
     assert {p.topic for p in two.owned} == {second}
+
+
+async def test_a_pause_holds_through_a_rebalance_and_ends_with_ownership(log, open_log):
+    """What stays is still paused when a neighbour has joined; what goes is read by its new owner at once; nothing is lost or doubled."""
+    topic, group = await loaded(log, 4, 5), unique("g")
+    first = await Worker.joined(log, group, topic)
+    await first.owns(4)
+    first.consumer.pause(sorted(first.owned))
+    second = await Worker.joined(open_log(), group, topic)
+    await polled_until(lambda: len(second.read) == 10, "the new owner reads what was paused", first, second)
+    assert (len(first.owned), len(second.owned), first.read) == (2, 2, [])
+    first.consumer.resume(sorted(first.owned))
+    await polled_until(lambda: len(first.read) == 10, "what stayed goes on", first, second)
+    places = [(r.partition, r.offset) for r in first.read + second.read]
+    assert sorted(places) == [(number, n) for number in range(4) for n in range(5)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
 import time
@@ -15,9 +16,10 @@ from confluent_kafka.admin import ResourceType
 
 from contract.log_fixtures import PATIENCE_SECONDS, Worker, all_records, eventually, numbered, unique, values
 from kafka_secure import SecureBroker, secure_broker
-from penstock.errors import SettingsError
+from penstock.errors import LogUnavailable, SettingsError
 from penstock.log.base import TopicSpec
 from penstock.log.kafka import KafkaLog, KafkaOptions
+from penstock.log.state import STATE_TOPIC
 from penstock.record import NewRecord
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
@@ -63,7 +65,7 @@ class Shop:
         return {name: value for name, value in given.items() if value is not None}
 
     def allow_all(self) -> None:
-        """What a worker needs, and no more."""
+        """What a worker needs beside the state topic, and no more."""
         for right in RIGHTS:
             self.give(right)
 
@@ -119,6 +121,7 @@ def login(broker: SecureBroker, user: str) -> dict[str, Any]:
 async def shop(broker, open_kafka) -> Shop:
     user, reads, results = unique("shop"), unique("events"), unique("results")
     broker.add_user(user, PASSWORD)
+    broker.allow(user, ResourceType.TOPIC, STATE_TOPIC, "read", "write")
     admin = open_kafka(broker.bootstrap, {})
     await admin.create_topics([TopicSpec(reads, 1), TopicSpec(results, 1)])
     return Shop(broker, admin, user, reads, results, unique("task"))
@@ -282,6 +285,42 @@ async def worked_on(worker: Worker, shop: Shop) -> None:
         if records := await worker.poll(500, 0.2):
             await answer(worker, shop, *[record.value for record in records])
     raise AssertionError("nothing was refused")
+
+
+# --- a login that ends ----------------------------------------------------------------------------------------------
+
+
+async def test_a_login_that_ends_is_said_and_waited_for(shop, open_kafka, caplog):
+    """Rules are the user's mistake, a login that is refused in mid-work may be the broker's: it is tried on, and nothing doubles."""
+    caplog.set_level(logging.INFO, "penstock")
+    shop.allow_all()
+    await shop.admin.append(numbered(shop.reads, 3))
+    log = open_kafka(shop.broker.secure, shop.properties(), group_protocol="classic", commit_timeout_seconds=3.0)
+    worker = await Worker.joined(log, shop.group, shop.reads, slot="a")
+    await worker.read_count(3)
+    shop.broker.remove_user(shop.user)
+    await asyncio.to_thread(shop.broker.restart)
+    commit = asyncio.create_task(answered_in_the_end(worker, shop, b"0-2"))
+
+    async def is_said() -> bool:
+        with contextlib.suppress(LogUnavailable):
+            await worker.poll(500, 0.1)  # librdkafka says its lines to who asks it something
+        return any("uthentication failed" in record.getMessage() for record in caplog.records)
+
+    await eventually(is_said, "the refused login stands in the log")
+    assert not commit.done()
+    shop.broker.add_user(shop.user, PASSWORD)
+    await commit
+    await shop.sees([b"0-2"])
+
+
+async def answered_in_the_end(worker: Worker, shop: Shop, result: bytes) -> None:
+    """As the engine does: weather is waited out with the same act."""
+    while True:
+        try:
+            return await answer(worker, shop, result)
+        except LogUnavailable:
+            await asyncio.sleep(0.2)
 
 
 # --- secrets --------------------------------------------------------------------------------------------------------

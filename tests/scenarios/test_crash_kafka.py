@@ -46,9 +46,13 @@ def endings_by_console(broker: KafkaBroker) -> Counter:
     found: Counter = Counter()
     for line in console(broker, "review-ai-results", "value"):
         result = json.loads(line)
+        if result is None:  # a deletion ends nothing: it erases
+            continue
         found[result["task"], result["source"]["partition"], result["source"]["offset"]] += 1
     for line in console(broker, "review-dlq", "headers"):
         headers = dict(pair.split(":", 1) for pair in line.split(SEPARATOR) if ":" in pair)
+        if "penstock.erased.task" in headers:
+            continue
         at = (int(headers["penstock.errors.partition"]), int(headers["penstock.errors.offset"]))
         found[(headers["penstock.errors.task"], *at)] += 1
     return found

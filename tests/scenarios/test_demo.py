@@ -20,8 +20,10 @@ import psutil
 import pytest
 
 from penstock.deadletters.letter import read_letter
+from penstock.erasure import read_erasure
 from penstock.log.sqlite import SqliteLog
 from penstock.simulator import SimulatorOptions, spawn
+from review_events import erasable
 from review_moderation.samples import day
 
 pytestmark = pytest.mark.slow
@@ -102,10 +104,12 @@ def read_log(directory, name="penstock-demo"):
     events, results, letters = asyncio.run(read())
     endings = Counter()
     for record in results:
+        if read_erasure(record):
+            continue
         result = json.loads(record.value)
         assert result["simulated"] is True
         endings[result["task"], result["source"]["partition"], result["source"]["offset"]] += 1
-    for letter in map(read_letter, letters):
+    for letter in (read_letter(record) for record in letters if not read_erasure(record)):
         endings[letter.task, letter.source.partition, letter.source.offset] += 1
     return events, endings
 
@@ -115,7 +119,8 @@ def assert_ended_once(directory, expected_events, skipped):
     events, endings = read_log(directory)
     assert len(events) == expected_events
     assert set(endings.values()) == {1}
-    assert len(endings) == len(TASKS) * (expected_events - skipped)
+    ended = len(TASKS) * (expected_events - skipped)
+    assert ended - len(TASKS) * erasable(events) <= len(endings) <= ended
 
 
 def skipped_of(day_number, events):

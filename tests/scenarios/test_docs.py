@@ -179,6 +179,8 @@ def test_named_settings_exist(page: Path, tmp_path: Path, monkeypatch: pytest.Mo
         if block.language == "toml" and block.file == "penstock.toml":
             file = tmp_path / "penstock.toml"
             file.write_text(block.text)
+            for secret in re.findall(r'_file = "([\w.-]+)"', block.text):
+                (tmp_path / secret).write_text("secret")
             load_settings(file)
         elif block.language == "toml":
             tomllib.loads(block.text)

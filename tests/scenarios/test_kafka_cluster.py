@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
+from typing import Self
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
@@ -28,7 +29,7 @@ class Arrivals:
         self.seen: list[tuple[float, bytes]] = []
         """Arrival and the task that answered."""
 
-    def __enter__(self) -> Arrivals:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -59,7 +60,7 @@ class Arrivals:
             now = time.time()
             for message in consumer.consume(500, 0.2):
                 if message.error() is None:
-                    self.seen.append((now, dict(message.headers() or [])["ce_source"]))
+                    self.seen.append((now, dict(message.headers() or []).get("ce_source", b"")))
         consumer.close()
 
 

@@ -92,6 +92,8 @@ READERS = ROOT / "docs" / "explanation" / "guarantees.md"
 @pytest.mark.parametrize("file", ["reader.py", "Reader.java"])
 def test_the_readers_that_are_shown_see_committed_records_only(file: str, tmp_path: Path) -> None:
     """As written but for address, topic and group: of a committed, an aborted and an open transaction they see the first."""
+    if file.endswith(".java") and b"jdk.compiler" not in subprocess.check_output(["java", "--list-modules"]):
+        pytest.skip("needs a JDK: this machine has a Java that only runs programs")
     broker = secure_broker()
     topic = unique("results")
     admin = broker.admin()

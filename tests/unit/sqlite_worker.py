@@ -27,6 +27,9 @@ class Told:
     async def revoked(self, partitions, deadline) -> None:
         pass
 
+    async def passed(self, losses) -> None:
+        pass
+
     async def lost(self, partitions) -> None:
         self.lost_partitions |= set(partitions)
         print("lost", len(partitions), flush=True)

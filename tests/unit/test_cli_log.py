@@ -314,6 +314,9 @@ class _Idle:
     async def lost(self, partitions):
         """Nothing to forget."""
 
+    async def passed(self, losses):
+        """Nothing to remember."""
+
 
 def _commit(cli, topic, done):
     """A group reads everything and commits these maps; then it leaves."""

@@ -76,7 +76,12 @@ def a_task(**options):
 async def made(bootstrap, task, **partitions):
     log = KafkaLog(bootstrap)
     specs = [
-        TopicSpec(s.name, partitions.get("reads", 3) if s.name == task.reads else 1, s.retention_ms, s.is_compacted)
+        TopicSpec(
+            s.name,
+            partitions.get("reads", 3) if s.name in (task.reads, task.retry_topic) else 1,
+            s.retention_ms,
+            s.is_compacted,
+        )
         for s in topic_specs(task)
     ]
     await log.create_topics(specs)

@@ -43,7 +43,7 @@ def test_an_item_waits_for_company_but_not_longer_than_its_limit():
     batcher = Batcher(10, LIMITS)
     batcher.add(item(1), 5.0)
     assert batcher.take(ROOM, 5.9, at_once=False) is None
-    assert batcher.due_at() == 6.0
+    assert batcher.due_at(5.9) == 6.0
     assert [i.event_id for i in batcher.take(ROOM, 6.0, at_once=False)] == ["1"]
     batcher.add(item(2), 7.0)
     assert [i.event_id for i in batcher.take(ROOM, 7.0, at_once=True)] == ["2"]

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fakes import GatedTier, Note, ScriptedTier, make_task, note, running, until
-from penstock import Again, Erase, NewRecord, Record
+from penstock import Again, Erase, NewRecord, Partition, Record
 from penstock.deadletters.letter import read_letter
 from penstock.engine.batcher import BatchLimits
 from penstock.engine.pipeline import Pipeline, PipelineOptions
@@ -271,6 +271,42 @@ async def test_a_deletion_reaches_what_was_handed_over_before_a_restart(log):
     assert (parked.partition, parked.key) == (copy.partition, copy.key)
     assert (await told(log))[-1] == ("erased", "one")
     assert await recorded_nanousd(log) == tier.billed_nanousd > 0
+
+
+async def test_an_event_is_handed_over_once(log):
+    """In the retry topic it waits in its place: behind an erasure that came meanwhile it would be out of its reach."""
+    seen = []
+
+    def later(tier, items):
+        seen.extend(item.partition.topic for item in items)
+        return [
+            tier.again("server_error", after_seconds=0.1) if len(seen) < 4 else tier.answer_of(item) for item in items
+        ]
+
+    tier = ScriptedTier(script=later)
+    pipeline = pipeline_of(log, pages_of(tier, max_attempts=6))
+    await log.append([page(1, "one")])
+    async with running(pipeline):
+        await done(pipeline, 1)
+    assert seen == ["notes", "labeler.retry", "labeler.retry", "labeler.retry"]
+    assert pipeline.counts.hand_overs == 1
+    (result,) = await everything(log, "labeler-results")
+    assert json.loads(result.value)["nanousd"] == tier.billed_nanousd == 28
+
+
+async def test_a_hand_over_that_is_given_up_keeps_its_costs_on_its_record(log):
+    """Who takes it up again finds them there: written as waste too, they would be counted twice."""
+    tier = ScriptedTier(script=lambda tier, items: [tier.again("server_error", after_seconds=30.0) for _ in items])
+    first = pipeline_of(log, pages_of(tier))
+    await log.append([page(1, "one")])
+
+    async def is_parked():
+        return first.counts.hand_overs == 1 and first.counts.records == 2
+
+    async with running(first):
+        await until(is_parked)
+        await first.lost([Partition("labeler.retry", n) for n in range(2)])
+    assert await everything(log, STATE_TOPIC) == []
 
 
 async def test_an_erase_that_names_nothing_is_said(log):

@@ -38,18 +38,9 @@ from penstock.telemetry.sample import Sample
 ROOT = Path(__file__).parents[2]
 ALERTS = ROOT / "examples" / "alerts.yaml"
 LABELS = {
-    "task",
-    "tier",
-    "model",
-    "reason",
-    "kind",
-    "cause",
-    "class",
-    "confidence",
-    "change",
-    "operation",
-    "version",
-} | {"delivery", "family"}
+    "task", "tier", "model", "reason", "kind", "cause", "class", "confidence", "change", "operation", "version", "delivery",
+    "header", "family",
+}  # fmt: skip
 ENDS = ("", "_bucket", "_count", "_sum")
 NOT_BASE = re.compile(
     r"_(ms|millis\w*|micros\w*|nanos\w*|minutes|hours|days|kb|mb|kilobytes|megabytes|percent|dollars)(_|$)"

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from penstock import Record, Skip
+from penstock import Erase, Record
 from penstock.codecs import Undecodable, decode
-from review_moderation import Analysis, Moderation, Review, moderator
+from review_moderation import Analysis, Moderation, Review, analyzer, moderator
 from review_moderation.schemas import find_quote
 
 FULL = {
@@ -74,9 +74,17 @@ def test_what_cannot_be_judged_says_why(changes: dict[str, Any], said: str) -> N
 
 @pytest.mark.parametrize("changes", [{}, {"text": ...}, {"text": ""}])
 def test_a_deleted_review_wants_no_answer(changes: dict[str, Any]) -> None:
-    """With or without its text."""
-    with pytest.raises(Skip, match="deleted"):
+    """With or without its text; what was said of the review is erased, whatever the deletion itself is called."""
+    with pytest.raises(Erase, match="deleted") as erase:
         read(kind="deleted", **changes)
+    assert erase.value.subject == read().review_id
+    assert (moderator.subject, analyzer.subject) == ("review_id", "review_id")
+
+
+def test_a_deletion_of_no_review_is_told() -> None:
+    """A deletion must not get lost: it becomes a dead letter."""
+    with pytest.raises(Undecodable, match="review_id"):
+        read(kind="deleted", review_id=...)
 
 
 def test_a_clean_review_says_no_more_than_publish() -> None:

@@ -256,3 +256,57 @@ def test_settings_do_not_change():
     """What was checked at the start stays so."""
     with pytest.raises(ValueError, match="frozen"):
         Settings().log = "sqlite:b.db"
+
+
+def test_the_log_on_kafka_is_set_like_the_embedded_one(monkeypatch):
+    """`[kafka_log]` is ours, `[kafka]` is librdkafka's; each source reaches both, and they are not mixed up."""
+    _file('[kafka_log]\nrevoke_seconds = 5\n[kafka]\n"linger.ms" = 7\n')
+    monkeypatch.setenv("PENSTOCK_KAFKA_LOG__STATIC_MEMBERSHIP", "true")
+    monkeypatch.setenv("PENSTOCK_KAFKA__SECURITY_PROTOCOL", "SSL")
+    loaded = load_settings(None, ["kafka_log.max_record_bytes=2000000"])
+    options = loaded.settings.kafka_log
+    assert (options.revoke_seconds, options.static_membership, options.max_record_bytes) == (5.0, True, 2_000_000)
+    assert loaded.settings.kafka_properties() == {"linger.ms": 7, "security.protocol": "SSL"}
+    shown = _shown(loaded)
+    assert shown["kafka_log.revoke_seconds"] == (5.0, "penstock.toml:2")
+    assert shown["kafka_log.static_membership"][1] == "environment PENSTOCK_KAFKA_LOG__STATIC_MEMBERSHIP"
+
+
+@pytest.mark.parametrize(
+    ("assignment", "says"),
+    [
+        ("kafka_log.group_protocl=auto", "did you mean 'group_protocol'?"),
+        ("kafka_log.group_protocol=new", "'auto', 'consumer' or 'classic'"),
+        ("kafka_log.revoke_seconds=0", "kafka_log.revoke_seconds=0"),
+        ("kafka_log.commit_timeout_seconds=nan", "kafka_log.commit_timeout_seconds"),
+        ("kafka_log.replication_factor=0", "kafka_log.replication_factor=0"),
+        ("kafka_log.prefetch_bytes=1", "kafka_log.prefetch_bytes=1"),
+        ("kafka_log.max_record_bytes=100", "kafka_log.max_record_bytes=100"),
+    ],
+)
+def test_wrong_options_of_the_log_on_kafka_are_named(assignment, says):
+    """By name, with what may stand there and where it was written."""
+    with pytest.raises(SettingsError) as caught:
+        load_settings(None, [assignment])
+    assert says in str(caught.value)
+    assert "command line" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "instead"),
+    [
+        ("group.instance.id", "kafka_log.static_membership"),
+        ("transaction.timeout.ms", "kafka_log.transaction_timeout_seconds"),
+        ("message.max.bytes", "kafka_log.max_record_bytes"),
+        ("bootstrap.servers", "set log"),
+        ("acks", "all replicas"),
+    ],
+)
+def test_a_property_that_protects_the_laws_names_the_setting_to_use(name, instead):
+    """Told when settings are read, with the line that sets it: before anything connects."""
+    _file(f'[kafka]\n"linger.ms" = 7\n"{name}" = "1"\n')
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert f"kafka.{name} can't be set" in str(caught.value)
+    assert instead in str(caught.value)
+    assert "penstock.toml:3" in str(caught.value)

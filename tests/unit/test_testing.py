@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from fakes import Label, Note, ScriptedTier, make_task
-from penstock import Route
+from penstock import NewRecord, Route
 from penstock.errors import TierStopped, UserError
 from penstock.testing import run
 
@@ -25,6 +25,14 @@ def test_answers_stand_in_for_every_step():
     assert [letter.reason for letter in ran.dead_letters] == ["undecodable"]
     assert ran["a"].result["tier"] == "haiku"
     assert (len(ran), ran.nanousd) == (3, 0)
+
+
+def test_what_a_deletion_erases_is_not_among_the_endings():
+    """Whether it was answered before or taken out of flight: a run shows what a reader who obeys erasures keeps."""
+    events = [NewRecord("", b"k", b'{"id": "a", "text": "one"}'), {"id": "b", "text": "two"}, NewRecord("", b"k", None)]
+    ran = run(TASK, events, answers=lambda _: {})
+    assert set(ran.outputs) == {"b"}
+    assert [(erasure.key, erasure.subject) for erasure in ran.erased] == [(b"k", None)]
 
 
 def test_without_answers_the_offline_simulator_answers():

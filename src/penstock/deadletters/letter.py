@@ -60,7 +60,10 @@ def bury(
         ("offset", str(record.offset)),
         ("timestamp", str(record.timestamp_ms)),
         ("group", task.group),
-        ("stage", "intake" if failure.reason in ("undecodable", "too_large") and not item.attempts else "answer"),
+        (
+            "stage",
+            "intake" if failure.reason in ("undecodable", "too_large", "expired") and not item.attempts else "answer",
+        ),
         ("reason", failure.reason),
         ("message", failure.detail[:MAX_DETAIL]),
         ("attempts", str(item.attempts)),

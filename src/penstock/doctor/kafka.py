@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 PART_SECONDS = 25.0
 KAFKA_SECONDS = 45.0
 COORDINATOR_SECONDS = 12.0
-_ACL_FIX = "kafka-acls --bootstrap-server {brokers} --add --allow-principal User:<user> {rights}"
+_ACL_FIX = "kafka-acls --bootstrap-server {brokers}{login} --add --allow-principal User:{user} {rights}"
 
 
 async def kafka(settings: Settings, address: KafkaAddress, tasks: Sequence[Task[Any, Any]]) -> list[Finding]:
@@ -50,8 +50,9 @@ async def kafka(settings: Settings, address: KafkaAddress, tasks: Sequence[Task[
 
 def _unreached(error: PenstockError, address: KafkaAddress) -> Finding:
     why = "Events are read from it and results written to it."
+    seen, _, advice = str(error).partition("\n")
     fix = f"check log=kafka:{address.brokers}, the network, and security.protocol, sasl.* and ssl.* in [kafka]"
-    return Finding("log broker", "fail", str(error), why, fix)
+    return Finding("log broker", "fail", seen, why, advice or fix)
 
 
 def _broker(cluster: Cluster, address: KafkaAddress) -> Finding:
@@ -77,6 +78,9 @@ class _Kafka:
         self._probe, self._tasks, self._delivery = probe, tasks, settings.kafka_log.delivery
         self._home = home_of(settings, cluster.brokers)
         self._brokers = self._home.servers
+        properties = settings.kafka_properties()
+        self._user = properties.get("sasl.username", "<user>")
+        self._login = " --command-config admin.properties" if properties.get("security.protocol") else ""
 
     async def topics(self) -> list[Finding]:
         """Every topic of the tasks: how it is made, and whether we may use it so."""
@@ -128,7 +132,7 @@ class _Kafka:
         broker_ms = await apart(self._probe.last_transaction_ms)
         ended = time.time()
         if broker_ms < 0:
-            fix = f"kafka-acls --bootstrap-server {self._brokers} --add --allow-principal User:<user> --operation Describe --topic __transaction_state"
+            fix = self._rule("--operation Describe --topic __transaction_state")
             return Finding("log clock", "ok", f"the broker's clock is not shown to us (optional: {fix})")
         ahead = (began + ended) / 2 - broker_ms / 1000
         return skew("log clock", ahead, max(0.0, abs(ahead) - (ended - began) / 2), "the broker's")
@@ -165,8 +169,11 @@ class _Kafka:
         return [self._forbidden(f"topic {name}", f"{', '.join(missing)} is not allowed", _rights(name, use))]
 
     def _forbidden(self, check: str, seen: str, rights: str) -> Finding:
-        fix = _ACL_FIX.format(brokers=self._brokers, rights=rights)
-        return Finding(check, "fail", seen, "A worker would be refused.", fix)
+        return Finding(check, "fail", seen, "A worker would be refused.", self._rule(rights))
+
+    def _rule(self, rights: str) -> str:
+        """The command for who may grant it; where clients log in, the tool needs a file that says how."""
+        return _ACL_FIX.format(brokers=self._brokers, login=self._login, user=self._user, rights=rights)
 
 
 def _rights(topic: str, use: Uses) -> str:

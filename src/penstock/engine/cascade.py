@@ -6,15 +6,16 @@ batcher → [cascade] → tier → [cascade] → checkpoint
 from __future__ import annotations
 
 import time
-from collections import defaultdict
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
 
 from penstock.engine.batcher import Batcher, BatchLimits
+from penstock.engine.guard import GuardOptions, make_guard
 from penstock.engine.hooks import through_hooks
 from penstock.engine.isolation import halves
+from penstock.engine.pace import Pace
 from penstock.engine.repeating import Repeating
 from penstock.engine.retry import RetryOptions, backoff_seconds
+from penstock.engine.stage import Stage
 from penstock.flow.retries import RetryBudget
 from penstock.outcome import WEATHER, Again, Answer, Deferred, Failure, FailureReason, Outcome
 
@@ -61,40 +62,6 @@ class Ending(NamedTuple):
     outcome: EndingOutcome
 
 
-@dataclass(slots=True)
-class Stage:
-    """One step of the route at work."""
-
-    index: int
-    step: Step
-    tier: Tier
-    batcher: Batcher
-    repeating: Repeating
-    calls: int = 0
-    """Calls in flight."""
-    hold_until: float = 0.0
-    """Weather: no call before then (`time.monotonic()`)."""
-    cause: str = ""
-    """Why it waits, while it does."""
-    waits_since: float = 0.0
-    waited_seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
-    """By cause, of waits that are over."""
-    escalated: int = 0
-    """Items that went on to the next step."""
-    storms: int = 0
-    """Calls in a row that met weather."""
-    look_at: float = 0.0
-    """The tier is full for a time that nobody knows: when to look again by ourselves."""
-
-    def wait_for(self, cause: str, now: float) -> None:
-        """Items wait and no call is made, for this cause; "": they do not."""
-        if cause == self.cause:
-            return
-        if self.cause:
-            self.waited_seconds[self.cause] += now - self.waits_since
-        self.cause, self.waits_since = cause, now
-
-
 class Cascade:
     """The stages of one task. `settle` is told what a call brought; `next_call` says what may be asked now."""
 
@@ -105,19 +72,19 @@ class Cascade:
         limits: BatchLimits,
         retry: RetryOptions,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        guard: GuardOptions | None = None,
+        unix: Callable[[], float] = time.time,
     ) -> None:
         self._task = task
         self._retry = retry
         self._clock = clock
+        self._unix = unix
+        self._limits = limits
+        self._guard_options = guard or GuardOptions()
         self.stages = [
-            Stage(
-                i,
-                step,
-                tier,
-                Batcher(task.max_batch_items, limits),
-                Repeating(RetryBudget(retry.budget_share, retry.budget_least_per_minute)),
-            )
-            for i, (step, tier) in enumerate(zip(task.route.steps, tiers, strict=True))
+            self._stage(index, step, tier)
+            for index, (step, tier) in enumerate(zip(task.route.steps, tiers, strict=True))
         ]
         self.is_draining = False
         """No more company is waited for; what would be handed over or come back later is asked now."""
@@ -149,6 +116,19 @@ class Cascade:
         for stage in self.stages:
             stage.batcher.hurry(lambda item: item.partition in partitions)
             stage.batcher.add_again(stage.repeating.hurry(lambda item: item.partition in partitions), self._clock())
+
+    def take_past(self) -> list[Ending]:
+        """Items that are not to be asked any more because their deadline is over, where the task wants it so."""
+        if self._task.past_deadline != "bury":
+            return []
+        now_ms = int(self._unix() * 1000)
+        return [
+            Ending(
+                item, item.standing or Failure("expired", f"its deadline was over for {now_ms - item.deadline_ms} ms")
+            )
+            for stage in self.stages
+            for item in stage.batcher.take_past(now_ms)
+        ]
 
     def next_call(self) -> tuple[Stage, list[Item]] | None:
         """A batch that may go now. Later steps first: to finish is better than to begin."""
@@ -182,22 +162,33 @@ class Cascade:
         times = [
             max(due, stage.hold_until, stage.look_at)
             for stage in self.stages
-            for due in (stage.batcher.due_at(), stage.repeating.due_at(now))
+            for due in (stage.batcher.due_at(now), stage.repeating.due_at(now))
             if due is not None
         ]
+        if self._task.past_deadline == "bury":
+            left = (stage.batcher.deadline_in_seconds() for stage in self.stages)
+            times += [now + seconds for seconds in left if seconds is not None]
         return min(times, default=None)
 
-    def settle(self, stage: Stage, items: Sequence[Item], outcomes: Sequence[Outcome], seconds: float) -> list[Ending]:
-        """What one call brought: the items that are finished; the others wait again."""
+    def settle(
+        self, stage: Stage, items: Sequence[Item], outcomes: Sequence[Outcome], seconds: float, together: int = 0
+    ) -> list[Ending]:
+        """What one call brought: the items that are finished; the others wait again.
+
+        `together`: how many items the call held, with those whose answers nobody waits for.
+        """
+        together = together or len(items)
         now_ms = time.time_ns() // 1_000_000
         endings: list[Ending] = []
         split: list[Item] = []
         failed: list[Item] = []
+        if stage.guard is not None:  # before the hooks: they may change an output
+            stage.guard.sample(items, outcomes, together)
         for item, outcome in zip(items, outcomes, strict=True):
             if outcome.charge is not None:
                 item.charges.append(outcome.charge)
             item.answered_ms = now_ms
-            if isinstance(outcome, Again) and outcome.split and len(items) > 1:
+            if isinstance(outcome, Again) and outcome.split and together > 1:
                 split.append(item)
                 continue
             if isinstance(outcome, Again) and outcome.reason in _API_FAILED and not outcome.is_attempt:
@@ -210,8 +201,15 @@ class Cascade:
         if split:
             stage.batcher.add_apart(halves(split))
         stage.repeating.add(failed)
-        self._feel_weather(stage, outcomes)
+        self._feel_weather(stage, outcomes, seconds, together)
         return endings
+
+    def _stage(self, index: int, step: Step, tier: Tier) -> Stage:
+        pace = Pace(self._task.latency_target_seconds)
+        guard = make_guard(self._task, step.name, self._guard_options)
+        batcher = Batcher(self._task.max_batch_items, self._limits, pace=pace, guard=guard, unix=self._unix)
+        budget = RetryBudget(self._retry.budget_share, self._retry.budget_least_per_minute)
+        return Stage(index, step, tier, batcher, pace, guard, Repeating(budget))
 
     def _settle_one(self, stage: Stage, item: Item, outcome: Outcome, seconds: float) -> EndingOutcome | None:
         match outcome:
@@ -283,13 +281,14 @@ class Cascade:
         stage.batcher.add_again([item], now, 0.0 if self.is_draining else after)
         return None
 
-    def _feel_weather(self, stage: Stage, outcomes: Sequence[Outcome]) -> None:
-        """Weather on a whole call holds the tier; anything else shows that it is fair again."""
+    def _feel_weather(self, stage: Stage, outcomes: Sequence[Outcome], seconds: float, together: int) -> None:
+        """Weather on a whole call holds the tier; anything else shows that it is fair again, and how long calls take."""
         if not outcomes:
             return
         storms = [o for o in outcomes if isinstance(o, Again) and not o.is_attempt]
         if len(storms) < len(outcomes):
             stage.storms = 0
+            stage.pace.learn(together, seconds)
             return
         stage.storms += 1
         asked_for = max(again.after_seconds for again in storms)

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from penstock.engine.cascade import Ending, EndingOutcome, Erased, HandOver, Skipped
+from penstock.engine.guard import WHY
 from penstock.engine.publish import Publisher
+from penstock.engine.tally import bill
 from penstock.errors import LogUnavailable, PartitionsLost
 from penstock.log.base import PartProgress, Progress
 from penstock.outcome import Answer, Failure
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     from penstock.engine.checkpoint import Checkpoint
     from penstock.log.base import Consumer
+    from penstock.log.losses import Loss
     from penstock.outcome import Charge
     from penstock.record import NewRecord, Partition
     from penstock.task import Task
@@ -83,6 +86,19 @@ class Committer:
             self._waste += self._publisher.waste(charges, why)
             self._counts.waste_nanousd += sum(charge.nanousd for charge in charges)
             self.changed.set()
+
+    def remember(self, losses: Sequence[Loss]) -> None:
+        """What retention deleted unread stands in the state topic; told again, it is the same record."""
+        self._counts.unread_lost += sum(loss.unread for loss in losses)
+        self._waste += [loss.state(self._task.name) for loss in losses]
+        self.changed.set()
+
+    def pay_for_guard(self, charges: Sequence[Charge]) -> None:
+        """Second answers, compared and forgotten: billed like any, and on no result."""
+        if charges:
+            bill(self._counts, charges)
+            self._counts.guard_nanousd += sum(charge.nanousd for charge in charges)
+            self.waste(charges, WHY)
 
     def forget(self, partitions: Iterable[Partition], why: str) -> None:
         """These partitions are no longer ours; what was resolved and never written is waste."""
@@ -186,12 +202,19 @@ class Committer:
         counts = self._counts
         counts.commits += 1
         counts.committed_at = time.time()
+        now_ms = counts.committed_at * 1000
         results = nanousd = 0
         ended: list[int] = []
         for part in self._parts:
             for item, outcome in part.endings:
                 for charge in item.charges:
                     nanousd += charge.nanousd
+                if (
+                    item.deadline_ms
+                    and item.deadline_ms < now_ms
+                    and not isinstance(outcome, HandOver | Skipped | Erased)
+                ):
+                    counts.deadlines_missed += 1
                 if type(outcome) is Answer:  # nearly all of them
                     results += 1
                     ended.append(item.record.timestamp_ms)
@@ -199,7 +222,6 @@ class Committer:
                     ended.append(item.record.timestamp_ms)
         counts.results += results
         counts.nanousd += nanousd
-        now_ms = counts.committed_at * 1000
         # A producer's clock may be ahead of ours: no event is younger than its result.
         counts.event_age_seconds.observe_all([(now_ms - ms) / 1000 if ms < now_ms else 0.0 for ms in ended])
         self._parts = []

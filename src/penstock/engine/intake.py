@@ -16,6 +16,7 @@ from penstock.record import Partition, Record
 from penstock.tier import Item
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Container, Iterable, Sequence
 
     from penstock.engine.checkpoint import Checkpoint
@@ -40,11 +41,17 @@ class IntakeLimits:
 class Intake:
     """Turns records into items and tracks them; says how many more may be read."""
 
-    def __init__(self, task: Task[Any, Any], checkpoint: Checkpoint[Ending], limits: IntakeLimits) -> None:
+    def __init__(
+        self,
+        task: Task[Any, Any],
+        checkpoint: Checkpoint[Ending],
+        limits: IntakeLimits,
+        ignored: Counter[str] | None = None,
+    ) -> None:
         self._task = task
         self._checkpoint = checkpoint
         self._limits = limits
-        self._reader = Reader(task)
+        self._reader = Reader(task, ignored)
         self._bytes = 0
         self._mean_bytes = 500.0
         self._paused: dict[Partition, str] = {}

@@ -18,29 +18,32 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from penstock.engine.batcher import BatchLimits
-from penstock.engine.cascade import Cascade, Ending, Stage
+from penstock.engine.calling import answer
+from penstock.engine.cascade import Cascade, Ending
 from penstock.engine.checkpoint import Checkpoint
 from penstock.engine.commit import LOG_PATIENCE_SECONDS, Committer
 from penstock.engine.erasing import erased_by, take_out
 from penstock.engine.fetching import Fetches
+from penstock.engine.guard import GuardOptions
 from penstock.engine.holds import Holds
 from penstock.engine.intake import Intake, IntakeLimits
 from penstock.engine.late import without_late
 from penstock.engine.portion import Portion
-from penstock.engine.readings import Reading, StageReading
+from penstock.engine.readings import Reading, StageReading, oldest_seconds
 from penstock.engine.retry import RetryOptions
 from penstock.engine.tally import tally
 from penstock.engine.waits import Waits
-from penstock.errors import LogUnavailable, TierStopped, UserError
-from penstock.outcome import Again, Outcome
+from penstock.errors import LogUnavailable, RecordsLost, UserError
 from penstock.telemetry.counts import Counts
 from penstock.telemetry.pulse import Pulse, Trouble
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from penstock.engine.stage import Stage
     from penstock.flow.base import TakesShares
     from penstock.log.base import Assignment, Consumer, EventLog
+    from penstock.log.losses import Loss
     from penstock.log.offset_map import OffsetMap
     from penstock.record import Partition, Record
     from penstock.task import Task
@@ -62,6 +65,7 @@ class PipelineOptions:
     """On SIGTERM, calls in flight have this long to come back."""
     intake: IntakeLimits = field(default_factory=IntakeLimits)
     batch: BatchLimits = field(default_factory=BatchLimits)
+    guard: GuardOptions = field(default_factory=GuardOptions)
     retry: RetryOptions = field(default_factory=RetryOptions)
 
 
@@ -82,9 +86,9 @@ class Pipeline:
         self._log = log
         self._options = options or PipelineOptions()
         self._checkpoint: Checkpoint[Ending] = Checkpoint(by_key=task.order == "key")
-        self._intake = Intake(task, self._checkpoint, self._options.intake)
+        self._intake = Intake(task, self._checkpoint, self._options.intake, self.counts.headers_ignored)
         self._fetches = Fetches(task)
-        self._cascade = Cascade(task, tiers, self._options.batch, self._options.retry)
+        self._cascade = Cascade(task, tiers, self._options.batch, self._options.retry, guard=self._options.guard)
         self._portion = Portion(task, log, shares)
         self._waits = Waits(task.name)
         self._holds = Holds(task.name, self._checkpoint)
@@ -133,10 +137,6 @@ class Pipeline:
         yield from itertools.chain.from_iterable(self._calls.values())
         yield from self._cascade.waiting()
 
-    def _oldest_seconds(self) -> float:
-        first_ms = min((item.taken_ms for item in self._in_flight()), default=0)
-        return max(0.0, time.time() - first_ms / 1000) if first_ms else 0.0
-
     def positions(self) -> dict[Partition, OffsetMap]:
         """Where the task stands in the partitions that are ours."""
         return self._checkpoint.positions()
@@ -147,7 +147,7 @@ class Pipeline:
         died = [loop.get_name() for loop in self._loops if loop.done() and not loop.cancelled() and loop.exception()]
         return Reading(
             items_in_flight=self._checkpoint.in_flight(),
-            oldest_seconds=self._oldest_seconds(),
+            oldest_seconds=lambda: oldest_seconds(self._in_flight()),
             bytes_in_flight=self._intake.bytes_in_flight,
             items_held=self._checkpoint.held(),
             partitions=len(self._checkpoint.partitions()),
@@ -187,6 +187,8 @@ class Pipeline:
         while True:
             # Cleared before looking: what wakes us while we look is not missed.
             self._wake_calls.clear()
+            if past := self._cascade.take_past():
+                self._resolve(past)
             while not self._fault and (ready := self._cascade.next_call()):
                 self._pulses["calls"].expect(OWN_PATIENCE_SECONDS)
                 self._start_call(*ready)
@@ -242,34 +244,22 @@ class Pipeline:
     async def _call(self, stage: Stage, items: list[Item], asked: list[Item]) -> None:
         started = time.monotonic()
         try:
-            outcomes = await self._answer(stage, items)
+            outcomes = await answer(stage, self.task, items, self._stop_with)
         finally:
             stage.calls -= 1
             asked.clear()
             self._wake_calls.set()
-        seconds = time.monotonic() - started
+        seconds, together = time.monotonic() - started, len(items)
+        if stage.guard is not None:
+            items, outcomes, charges = stage.guard.compare(items, outcomes)
+            self._committer.pay_for_guard(charges)
         tally(self.counts, stage.step.name, outcomes, seconds)
         current = [self._checkpoint.epoch(item.partition) == item.epoch for item in items]
         if not all(current):
             items, outcomes = without_late(items, outcomes, current, self._committer, self._intake)
-        self._resolve(self._cascade.settle(stage, items, outcomes, seconds))
+        self._resolve(self._cascade.settle(stage, items, outcomes, seconds, together))
         if self._leaving:
             self._let_go(self._leaving)
-
-    async def _answer(self, stage: Stage, items: list[Item]) -> Sequence[Outcome]:
-        try:
-            outcomes = await stage.tier.answer(self.task, items)
-        except TierStopped as error:
-            self._stop_with(error)
-            return [Again("busy") for _ in items]
-        except Exception as error:
-            logger.exception("tier %s raised: its items are asked again", stage.step.name)
-            return [Again("server_error", detail=f"the tier raised {type(error).__name__}", counts=True) for _ in items]
-        if len(outcomes) != len(items):
-            detail = f"tier {stage.step.name} gave {len(outcomes)} outcomes for {len(items)} items"
-            logger.error("%s: all are asked again", detail)
-            return [Again("invalid_output", detail=detail) for _ in items]
-        return outcomes
 
     def _resolve(self, endings: Sequence[Ending]) -> None:
         for ending in endings:
@@ -304,6 +294,10 @@ class Pipeline:
         self.counts.partitions_lost += len(partitions)
         logger.warning("%s: lost %d partitions to another worker", self.task.name, len(partitions))
         self._forget(set(partitions), "partition lost before the answer was committed")
+
+    async def passed(self, losses: Sequence[Loss]) -> None:
+        """What was deleted unread is written down, before or with the progress that passes it (law 4)."""
+        self._committer.remember(losses)
 
     async def _drain(self, leaving: set[Partition], deadline: float) -> None:
         self._leaving |= leaving
@@ -378,6 +372,8 @@ class Pipeline:
         """No further work is possible; what is resolved is still committed."""
         if self._fault is None:
             logger.error("%s stops: %s", self.task.name, error)
+            if isinstance(error, RecordsLost):
+                self._committer.remember(error.losses)
             self._fault = error
             self._faulted.set()
 

@@ -10,6 +10,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 import orjson
+from pydantic import BaseModel
 
 from penstock.codecs.base import passthrough
 from penstock.deadletters.letter import bury, charges_from_json, charges_to_json
@@ -87,6 +88,7 @@ class Publisher:
 
     def _result(self, item: Item, answer: Answer, now_ms: int, *, lane: str) -> NewRecord:
         record, by, charges = item.record, answer.by, item.charges
+        total = charges[0] if len(charges) == 1 else _total(charges)
         result_id = ending_id(self._task, item)
         value = {
             "id": result_id,
@@ -103,12 +105,12 @@ class Publisher:
             "simulated": by.simulated,
             "attempts": item.attempts,
             "usage": {
-                "input_tokens": sum(c.input_tokens for c in charges),
-                "cache_write_tokens": sum(c.cache_write_tokens for c in charges),
-                "cache_read_tokens": sum(c.cache_read_tokens for c in charges),
-                "output_tokens": sum(c.output_tokens for c in charges),
+                "input_tokens": total.input_tokens,
+                "cache_write_tokens": total.cache_write_tokens,
+                "cache_read_tokens": total.cache_read_tokens,
+                "output_tokens": total.output_tokens,
             },
-            "nanousd": sum(c.nanousd for c in charges),
+            "nanousd": total.nanousd,
             "calls": [(c.call_id, c.nanousd) for c in charges],
             "source": {"topic": record.topic, "partition": record.partition, "offset": record.offset},
             "times": {
@@ -221,5 +223,21 @@ def remember(item: Item, memory: dict[str, str], steps: int) -> None:
     item.carried = len(item.charges)
 
 
+def _total(charges: Sequence[Charge]) -> Charge:
+    """All that an item has cost."""
+    return Charge(
+        "",
+        "",
+        sum(c.nanousd for c in charges),
+        sum(c.input_tokens for c in charges),
+        sum(c.cache_write_tokens for c in charges),
+        sum(c.cache_read_tokens for c in charges),
+        sum(c.output_tokens for c in charges),
+    )
+
+
 def _plain(output: Any) -> Any:
-    return output.model_dump(mode="json") if hasattr(output, "model_dump") else output
+    """For orjson; a model is serialised by itself, without the detour over a dictionary."""
+    if isinstance(output, BaseModel):
+        return orjson.Fragment(output.__pydantic_serializer__.to_json(output))
+    return output

@@ -5,6 +5,7 @@ log → intake → [reader] → batcher
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -16,6 +17,7 @@ from penstock.codecs.text import clean, estimate_tokens
 from penstock.engine.cascade import Erased, Skipped
 from penstock.engine.isolation import looks_like_instructions
 from penstock.engine.publish import remember, unwrap
+from penstock.engine.urgency import urgency_of
 from penstock.erasure import read_erasure
 from penstock.errors import CodecUnavailable, Erase, Skip
 from penstock.outcome import Failure
@@ -23,8 +25,11 @@ from penstock.record import Partition, Record
 from penstock.tier import Item
 
 if TYPE_CHECKING:
+    from collections import Counter
+
     from penstock.task import Task
 
+logger = logging.getLogger("penstock.engine")
 Stop = Failure | Skipped | Erased
 """Why a record becomes no item."""
 
@@ -32,8 +37,10 @@ Stop = Failure | Skipped | Erased
 class Reader:
     """Decodes, names and renders events as a task wants it. A user's hook may raise anything: the partition goes on."""
 
-    def __init__(self, task: Task[Any, Any]) -> None:
+    def __init__(self, task: Task[Any, Any], ignored: Counter[str] | None = None) -> None:
         self._task = task
+        self._ignored = ignored
+        """Headers of events that mean nothing, by name: counted here."""
         self._decode = task.decode or decode_by_content_type
         self._suspicious = task.suspicious or looks_like_instructions
         self._shown = {name for name in task.input.model_fields if task.show is None or name in task.show}
@@ -53,11 +60,25 @@ class Reader:
                 )
         item = Item(event, partition, _position_id(event), None, "", 0)
         item.offset = record.offset
+        if event.headers:
+            self._read_urgency(item, event)
         outcome = self._fill(item, event)
         if memory:
             remember(item, memory, len(self._task.route.steps))
             item.not_before_ms = int(memory["not-before"])
         return item, outcome
+
+    def _read_urgency(self, item: Item, event: Record) -> None:
+        item.priority, item.deadline_ms, ignored = urgency_of(event.headers)
+        for name in ignored:
+            if self._ignored is None:
+                return
+            if not self._ignored[name]:
+                told = (self._task.name, name, *item.partition, item.offset)
+                logger.warning(
+                    "%s ignores header %s of %s/%d offset %d: it means nothing; more are only counted", *told
+                )
+            self._ignored[name] += 1
 
     def _fill(self, item: Item, event: Record) -> Stop | None:
         if event.value is None:

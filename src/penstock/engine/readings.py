@@ -5,19 +5,22 @@ pipeline → [readings] → exposition, health
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, get_args
 
+from penstock.engine.urgency import DEADLINE, PRIORITY
 from penstock.outcome import FailureReason
 from penstock.telemetry import metrics as m
 from penstock.telemetry.sample import Sample
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from penstock.engine.cascade import Stage
+    from penstock.engine.stage import Stage
     from penstock.telemetry.counts import Counts
     from penstock.telemetry.pulse import Trouble
+    from penstock.tier import Item
 
 NANO = 1e-9
 
@@ -32,6 +35,8 @@ class StageReading(NamedTuple):
     cause: str
     waited_seconds: Mapping[str, float]
     """By cause, the wait that lasts included."""
+    guard: tuple[int, int, int]
+    """Second answers, those of them that differed, and the largest batch that it allows."""
 
     @classmethod
     def of(cls, stage: Stage, now: float) -> StageReading:
@@ -39,7 +44,9 @@ class StageReading(NamedTuple):
         waited = dict(stage.waited_seconds)
         if stage.cause:
             waited[stage.cause] = waited.get(stage.cause, 0.0) + now - stage.waits_since
-        return cls(stage.step.name, len(stage.batcher), stage.calls, stage.escalated, stage.cause, waited)
+        of = stage.guard
+        guard = (of.asked, of.flipped, of.ceiling) if of else (0, 0, stage.batcher.max_items)
+        return cls(stage.step.name, len(stage.batcher), stage.calls, stage.escalated, stage.cause, waited, guard)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +54,8 @@ class Reading:
     """One pipeline."""
 
     items_in_flight: int
-    oldest_seconds: float
-    """Since the item was read that is in flight for longest."""
+    oldest_seconds: Callable[[], float]
+    """Since the item was read that is in flight for longest. It looks at all of them: only who shows it asks."""
     bytes_in_flight: int
     items_held: int
     partitions: int
@@ -66,6 +73,12 @@ class Reading:
     """Loops that should have shown themselves so many seconds ago."""
     poll_trouble: Trouble
     commit_trouble: Trouble
+
+
+def oldest_seconds(in_flight: Iterable[Item]) -> float:
+    """Since the item was read that is in flight for longest; 0 where none is."""
+    first_ms = min((item.taken_ms for item in in_flight), default=0)
+    return max(0.0, time.time() - first_ms / 1000) if first_ms else 0.0
 
 
 def samples(task: str, counts: Counts, reading: Reading) -> Iterator[Sample]:
@@ -86,6 +99,9 @@ def _ended(task: str, counts: Counts) -> Iterator[Sample]:
         yield Sample(m.HAND_OVERS, (task, reason), count)
     yield Sample(m.SKIPPED, (task,), counts.skipped)
     yield Sample(m.ERASED, (task,), counts.erased)
+    yield Sample(m.DEADLINES_MISSED, (task,), counts.deadlines_missed)
+    for header in (PRIORITY, DEADLINE):
+        yield Sample(m.HEADERS_IGNORED, (task, header), counts.headers_ignored[header])
     yield Sample(m.LATE, (task,), counts.late)
     yield Sample(m.EVENT_AGE, (task,), counts.event_age_seconds)
 
@@ -109,11 +125,13 @@ def _asked(task: str, counts: Counts, reading: Reading) -> Iterator[Sample]:
         for cause, seconds in stage.waited_seconds.items():
             yield Sample(m.TIER_HELD, (*labels, cause), int(cause == stage.cause))
             yield Sample(m.TIER_WAIT_SECONDS, (*labels, cause), seconds)
+        for metric, value in zip((m.GUARD_ASKED, m.GUARD_FLIPPED, m.GUARD_CEILING), stage.guard, strict=True):
+            yield Sample(metric, labels, value)
 
 
 def _in_flight(task: str, reading: Reading) -> Iterator[Sample]:
     yield Sample(m.ITEMS_IN_FLIGHT, (task,), reading.items_in_flight)
-    yield Sample(m.OLDEST_IN_FLIGHT, (task,), reading.oldest_seconds)
+    yield Sample(m.OLDEST_IN_FLIGHT, (task,), reading.oldest_seconds())
     yield Sample(m.BYTES_IN_FLIGHT, (task,), reading.bytes_in_flight)
     yield Sample(m.ITEMS_HELD, (task,), reading.items_held)
     yield Sample(m.PARTITIONS_OWNED, (task,), reading.partitions)
@@ -128,6 +146,7 @@ def _paid(task: str, counts: Counts) -> Iterator[Sample]:
         yield Sample(m.SPEND, (task, model), nanousd * NANO)
     yield Sample(m.COMMITTED, (task,), counts.nanousd * NANO)
     yield Sample(m.WASTE, (task,), counts.waste_nanousd * NANO)
+    yield Sample(m.GUARD_SPEND, (task,), counts.guard_nanousd * NANO)
 
 
 def _written(task: str, counts: Counts) -> Iterator[Sample]:
@@ -139,4 +158,5 @@ def _written(task: str, counts: Counts) -> Iterator[Sample]:
         yield Sample(m.LOG_ERRORS, (task, operation), counts.log_errors[operation])
     for change in ("assigned", "revoked", "lost"):
         yield Sample(m.REBALANCES, (task, change), counts.rebalances[change])
+    yield Sample(m.UNREAD_LOST, (task,), counts.unread_lost)
     yield Sample(m.PARTITIONS_LOST, (task,), counts.partitions_lost)

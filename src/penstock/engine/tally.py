@@ -29,7 +29,7 @@ def tally(counts: Counts, tier: str, outcomes: Sequence[Outcome], seconds: float
         found.outcomes.update(_kind(outcome) for outcome in outcomes if type(outcome) is not Answer)
     charges = [outcome.charge for outcome in outcomes if outcome.charge is not None]
     if charges:
-        _bill(counts, charges)
+        bill(counts, charges)
 
 
 def _kind(outcome: Outcome) -> tuple[str, str]:
@@ -40,7 +40,7 @@ def _kind(outcome: Outcome) -> tuple[str, str]:
     return "deferred", ""
 
 
-def _bill(counts: Counts, charges: Sequence[Charge]) -> None:
+def bill(counts: Counts, charges: Sequence[Charge]) -> None:
     """All shares of one call are of one model."""
     _, (model, *_), nanousd, *tokens = zip(*charges, strict=True)
     counts.billed_nanousd[model] += sum(nanousd)

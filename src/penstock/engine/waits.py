@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from penstock.engine.cascade import Stage
+    from penstock.engine.stage import Stage
 
 logger = logging.getLogger("penstock.engine")
 

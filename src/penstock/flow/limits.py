@@ -5,8 +5,6 @@ claude → [limits] → gate
 
 from __future__ import annotations
 
-import math
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import NamedTuple
@@ -15,20 +13,15 @@ from penstock.errors import SettingsError
 from penstock.flow.account import Tank
 from penstock.flow.base import KINDS, Clock, Estimate, Kind, Usage, Wait, positive
 from penstock.flow.bucket import Bucket
-from penstock.flow.fleet import FleetOptions, Need, Shares, Stretch
+from penstock.flow.fleet import FleetOptions, Shares, Stretch
 from penstock.flow.headers import Seen
+from penstock.flow.lanes import Family, Lane
 from penstock.flow.ramp import Ramp, RampOptions
 
 _MAX_BLOCK_SECONDS = 3600.0
 _LOOK_SECONDS = 0.1
-_BINDING_SECONDS = 5.0
-_BURST_PART = 0.25
-"""Of what the account's bucket holds, at most so much may be used at once."""
 _CALL_SECONDS = 20.0
 """One call may take what a share brings in this time: larger calls save more, and make the next ones wait for longer."""
-_LEARNING = 0.05
-_LONGEST_GAP_SECONDS = 10.0
-"""After so long without a call it is rest, not news."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,42 +72,6 @@ class Grant(NamedTuple):
     """Since the start, as replies told."""
 
 
-class _Lane:
-    """One task's buckets in one family."""
-
-    __slots__ = ("base", "binding", "buckets", "looked_at", "ramp", "stretches", "used")
-
-    def __init__(self, buckets: dict[Kind, Bucket], stretches: dict[Kind, Stretch], ramp: Ramp, base: float) -> None:
-        self.buckets = buckets
-        self.stretches = stretches
-        self.ramp = ramp
-        self.base = base
-        self.binding = dict.fromkeys(KINDS, float("-inf"))
-        """When a call last waited for this limit."""
-        self.looked_at = float("-inf")
-        self.used = dict.fromkeys(KINDS, 0.0)
-
-
-class _Family:
-    __slots__ = ("blocked_until", "call_seconds", "gap_seconds", "heard_at", "lanes", "options", "refused", "tanks")
-
-    def __init__(self, options: LimitOptions, now: float) -> None:
-        self.options = options
-        self.tanks = {kind: Tank(options.per_minute(kind), is_ceiling=options.is_ceiling) for kind in KINDS}
-        self.lanes: dict[str, _Lane] = {}
-        self.blocked_until = now
-        self.call_seconds = 1.0
-        self.gap_seconds = 0.0
-        self.heard_at = 0.0
-        self.refused: Counter[str] = Counter()
-        """429s, by `rate` and `ramp`."""
-
-    @property
-    def news_seconds(self) -> float:
-        """How old what we know of the account is, by and large: the length of a call and the time between two."""
-        return max(self.call_seconds + self.gap_seconds, 0.5)
-
-
 class Limits:
     """Buckets by model family and task. Nothing is taken by asking; what was estimated is corrected by what was used."""
 
@@ -134,7 +91,7 @@ class Limits:
         self._ramp = ramp or RampOptions()
         self._fleet = fleet or FleetOptions()
         self.shares = shares or Shares()
-        self._families: dict[str, _Family] = {}
+        self._families: dict[str, Family] = {}
 
     def check(self, estimate: Estimate) -> Wait | None:
         """None where the call may be made now; else the bucket that is last to fill, and when."""
@@ -201,11 +158,7 @@ class Limits:
 
     def note_call(self, family: str, seconds: float) -> None:
         """A call took so long: so old is what its headers say."""
-        entry, now = self._family(family), self._clock()
-        entry.call_seconds += (seconds - entry.call_seconds) * _LEARNING
-        if entry.heard_at:
-            entry.gap_seconds += (min(now - entry.heard_at, _LONGEST_GAP_SECONDS) - entry.gap_seconds) * _LEARNING
-        entry.heard_at = now
+        self._family(family).note_call(seconds, self._clock())
 
     def start_slowly(self, family: str) -> None:
         """An outage is over: everybody comes back at once, so nobody must come with all he has."""
@@ -230,7 +183,7 @@ class Limits:
         entry = self._family(family)
         lane = self._lane(entry, task)
         most = (
-            tank.limit / 60.0 * min(entry.options.burst_seconds, max(lane.base, self._part(lane, kind)) * _CALL_SECONDS)
+            tank.limit / 60.0 * min(entry.burst_seconds, max(lane.base, lane.part(kind)) * _CALL_SECONDS)
             for kind, tank in entry.tanks.items()
             if kind != "requests"
         )
@@ -242,11 +195,11 @@ class Limits:
         now = self._clock()
         for name, family in self._families.items():
             for task, lane in family.lanes.items():
-                self._look(family, lane, now)
+                family.look(lane, now)
                 for kind, tank in family.tanks.items():
                     bucket = lane.buckets[kind]
                     part = bucket.rate * 60.0 / tank.limit
-                    borrowed = self._part(lane, kind) - lane.base
+                    borrowed = lane.part(kind) - lane.base
                     yield Grant(
                         name,
                         task,
@@ -266,39 +219,24 @@ class Limits:
             for kind in ("rate", "ramp"):
                 yield name, kind, family.refused[kind]
 
-    @staticmethod
-    def _part(lane: _Lane, kind: Kind) -> float:
-        return lane.base * math.exp(lane.stretches[kind].value)
-
-    def _lane(self, family: _Family, task: str) -> _Lane:
+    def _lane(self, family: Family, task: str) -> Lane:
         lane, now = family.lanes.get(task), self._clock()
         if lane is None:
             lane = family.lanes[task] = self._new_lane(family, task, now)
         if now - lane.looked_at >= _LOOK_SECONDS:
-            self._look(family, lane, now)
+            family.look(lane, now)
         return lane
 
-    def _new_lane(self, family: _Family, task: str, now: float) -> _Lane:
+    def _new_lane(self, family: Family, task: str, now: float) -> Lane:
         base, ramp = self.shares.base(task), Ramp(self._ramp, self._clock)
         part = base * ramp.factor
-        buckets = {
-            kind: Bucket(tank.limit * part, family.options.burst_seconds, now) for kind, tank in family.tanks.items()
-        }
-        return _Lane(buckets, {kind: Stretch(self._fleet, now) for kind in KINDS}, ramp, base)
+        buckets = {kind: Bucket(tank.limit * part, family.burst_seconds, now) for kind, tank in family.tanks.items()}
+        return Lane(buckets, {kind: Stretch(self._fleet, now) for kind in KINDS}, ramp, base)
 
-    def _look(self, family: _Family, lane: _Lane, now: float) -> None:
-        """Follow the account: new rates for the buckets, for the next moments."""
-        lane.looked_at = now
-        factor, since = lane.ramp.now(), now - max(_BINDING_SECONDS, family.news_seconds)
-        is_short = max(lane.binding.values()) >= since
-        for kind, tank in family.tanks.items():
-            need: Need = "binding" if lane.binding[kind] >= since else "beside" if is_short else "none"
-            part = lane.stretches[kind].move(tank, lane.base, now, need=need, news_seconds=family.news_seconds)
-            burst = min(family.options.burst_seconds, tank.holds_seconds * _BURST_PART)
-            lane.buckets[kind].grant(tank.limit * part * factor, burst, now)
-
-    def _family(self, name: str) -> _Family:
+    def _family(self, name: str) -> Family:
         family = self._families.get(name)
         if family is None:
-            family = self._families[name] = _Family(self._by_family.get(name, self._options), self._clock())
+            options = self._by_family.get(name, self._options)
+            tanks = {kind: Tank(options.per_minute(kind), is_ceiling=options.is_ceiling) for kind in KINDS}
+            family = self._families[name] = Family(tanks, options.burst_seconds, self._clock())
         return family

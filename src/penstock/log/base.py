@@ -21,6 +21,7 @@ from penstock.record import NewRecord, Partition, Position, Record
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from penstock.log.losses import Loss
     from penstock.task import StartFrom
 
 
@@ -76,6 +77,13 @@ class Listener(Protocol):
 
     async def lost(self, partitions: Sequence[Partition]) -> None:
         """They are gone already: nothing of them can be committed."""
+        ...
+
+    async def passed(self, losses: Sequence[Loss]) -> None:
+        """Retention deleted these unread, and reading goes on behind them as it was told to: write them down.
+
+        Told before any record behind them, and again at the next start until progress has passed them.
+        """
         ...
 
 

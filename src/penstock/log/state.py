@@ -3,8 +3,10 @@
 checkpoint → [state] → log (penstock-state) → workers that start or take over
 
 Key: a JSON array `[task, kind, id]`. Value: a JSON object, or null to forget. Kinds:
+  * `start`: a partition that a group has begun; id = topic and partition, value = the topic's id and width then;
   * `waste`: money spent that no result or dead letter carries (a late answer of a lost partition);
-    id = the API's request id and the item, value = what was spent and why.
+    id = the API's request id and the item, value = what was spent and why;
+  * `loss`: offsets that retention deleted unread; id = partition and range.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from penstock.record import NewRecord, Record
 
 STATE_TOPIC = "penstock-state"
 
-StateKind = Literal["waste"]
+StateKind = Literal["start", "waste", "loss"]
 
 
 class State(NamedTuple):

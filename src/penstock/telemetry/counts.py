@@ -68,6 +68,12 @@ class Counts:
     skipped: int = 0
     erased: int = 0
     """Deletions committed; what they took out of flight counts as skipped."""
+    headers_ignored: Counter[str] = field(default_factory=Counter)
+    """Headers of events that mean nothing, by name."""
+    deadlines_missed: int = 0
+    """Events answered or buried after their own deadline."""
+    guard_nanousd: int = 0
+    """Of the waste: second answers, to compare."""
     late: int = 0
     """Outcomes for partitions that were ours no longer."""
     nanousd: int = 0
@@ -85,6 +91,7 @@ class Counts:
     rebalances: Counter[str] = field(default_factory=Counter)
     """Times that partitions were assigned, revoked, lost."""
     partitions_lost: int = 0
+    unread_lost: int = 0
     billed_nanousd: Counter[str] = field(default_factory=Counter)
     """By model, as soon as a reply was read."""
     tokens: Counter[tuple[str, str]] = field(default_factory=Counter)

@@ -53,6 +53,18 @@ EVENT_AGE = Metric(
     _AGE_SECONDS,
 )
 
+DEADLINES_MISSED = Metric(
+    "penstock_deadlines_missed_total",
+    "counter",
+    "Results and dead letters committed after the deadline of their event.",
+)
+HEADERS_IGNORED = Metric(
+    "penstock_headers_ignored_total",
+    "counter",
+    "Headers of events that are meant for Penstock and mean nothing.",
+    ("task", "header"),
+)
+
 # --- asking ----------------------------------------------------------------------------------------------------------
 CALLS = Metric("penstock_calls_total", "counter", "Calls started.", ("task", "tier"))
 CALLS_IN_FLIGHT = Metric(
@@ -82,6 +94,19 @@ TIER_WAIT_SECONDS = Metric(
     "counter",
     "Time in which items waited and this tier made no call, by cause.",
     ("task", "tier", "cause"),
+)
+
+GUARD_ASKED = Metric(
+    "penstock_guard_asked_total", "counter", "Answers compared with a second one of another batch.", ("task", "tier")
+)
+GUARD_FLIPPED = Metric(
+    "penstock_guard_flipped_total", "counter", "Of them, those whose verdict was another.", ("task", "tier")
+)
+GUARD_CEILING = Metric(
+    "penstock_guard_ceiling_items",
+    "gauge",
+    "Items that a call may hold before verdicts flip too often.",
+    ("task", "tier"),
 )
 
 # --- in flight -------------------------------------------------------------------------------------------------------
@@ -172,6 +197,7 @@ COMMITTED = Metric(
     "penstock_committed_usd_total", "counter", "Dollars on results, dead letters and hand-overs committed."
 )
 WASTE = Metric("penstock_waste_usd_total", "counter", "Dollars of the spend for answers that nobody will see.")
+GUARD_SPEND = Metric("penstock_guard_usd_total", "counter", "Dollars of the waste for second answers, to compare.")
 SPEND_RESERVED = Metric("penstock_spend_reserved_usd", "gauge", "The worst that the calls in flight may cost.", ())
 SPEND_UNCONFIRMED = Metric(
     "penstock_spend_unconfirmed_usd", "gauge", "The worst that calls may have cost whose reply was never read.", ()
@@ -199,6 +225,11 @@ REBALANCES = Metric(
 )
 PARTITIONS_LOST = Metric(
     "penstock_partitions_lost_total", "counter", "Partitions that were gone before they could be drained."
+)
+UNREAD_LOST = Metric(
+    "penstock_unread_lost_records_total",
+    "counter",
+    "Offsets that retention deleted before they were read; the ranges stand in penstock-state.",
 )
 
 # --- the process -----------------------------------------------------------------------------------------------------

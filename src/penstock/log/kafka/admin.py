@@ -5,8 +5,10 @@ log, consumer, committer → [admin] → Kafka
 
 from __future__ import annotations
 
+import random
 import time
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -35,6 +37,18 @@ T = TypeVar("T")
 UNSTABLE_WAIT_SECONDS = 0.02
 MOVING_WAIT_SECONDS = 0.05
 NEW_TOPIC_SECONDS = 2.0
+SLOW_SECONDS = 1.0
+"""An answer that takes longer may wait for a broker that is no more."""
+MOST_PATIENCE_SECONDS = 4.0
+LOOK_SECONDS = 0.5
+"""While no broker is there at all it is woken at every attempt to connect: little and not often."""
+TRY_SECONDS = 3.0
+"""So long one question waits for the broker it was meant for; then it is asked again, of whoever has taken over."""
+RENEW_SECONDS = 5.0
+CHANGING = frozenset({"create_topics"})
+NO_ANSWER = frozenset(
+    {KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError.REQUEST_TIMED_OUT}  # noqa: SLF001
+)
 NOT_MADE = frozenset(
     {
         KafkaError.TOPIC_ALREADY_EXISTS,
@@ -51,6 +65,10 @@ SHOWN_SETTINGS = frozenset(
 """Of `TopicInfo`: a cluster may have thousands of topics."""
 
 
+class NoAnswer(Moving):
+    """Whoever was asked is away, or no longer the one to ask."""
+
+
 class Committed(NamedTuple):
     """What a group has committed for a partition: the next offset to read and the text beside it."""
 
@@ -64,6 +82,9 @@ class Admin:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._client: Any = None
+        self._former: Any = None
+        """Kept while requests to it may still be waited for."""
+        self._renewed_at = 0.0
         self._known_topics: set[str] = set()
 
     def check_connection(self) -> None:
@@ -81,8 +102,9 @@ class Admin:
 
     def topic_infos(self, names: Sequence[str]) -> dict[str, TopicInfo]:
         """Id and number of partitions of those that exist (whether they are compacted is not asked)."""
-        if not names:
-            return {}
+        return self._settled(lambda: self._described(names)) if names else {}
+
+    def _described(self, names: Sequence[str]) -> dict[str, TopicInfo]:
         found = {}
         for name, future in self._asked("describe_topics", TopicCollection(list(names))).items():
             try:
@@ -158,8 +180,8 @@ class Admin:
             return {}
         end = time.monotonic() + wait_seconds
         while True:
-            found = self._settled(lambda: self._committed_now(group, partitions))
-            if found is not None:
+            found, unsettled = self._settled(lambda: self._committed_now(group, partitions))
+            if not unsettled:
                 return found
             if time.monotonic() > end:
                 raise LogUnavailable(
@@ -167,8 +189,15 @@ class Admin:
                 )
             time.sleep(UNSTABLE_WAIT_SECONDS)
 
+    def unsettled(self, group: str, partitions: Sequence[Partition]) -> frozenset[Partition]:
+        """Those whose progress a transaction holds that is still open."""
+        return self._settled(lambda: self._committed_now(group, partitions))[1] if partitions else frozenset()
+
     def groups(self) -> dict[str, list[GroupMember]]:
         """All groups and their members."""
+        return self._settled(self._groups)
+
+    def _groups(self) -> dict[str, list[GroupMember]]:
         listing = self._result(self._asked("list_consumer_groups"), "listing groups")
         names = [group.group_id for group in listing.valid]
         if not names:
@@ -193,11 +222,15 @@ class Admin:
 
     def _broker_setting(self, name: str) -> str:
         """As one of the brokers has it; empty where it has none of that name."""
-        node = self._result(self._asked("describe_cluster"), "describing the cluster").nodes[0]
+        entry = self._settled(self._broker_settings).get(name)
+        return "" if entry is None else entry.value or ""
+
+    def _broker_settings(self) -> Any:
+        nodes = self._result(self._asked("describe_cluster"), "describing the cluster").nodes
+        node = random.choice(nodes)
         resource = ConfigResource(ConfigResource.Type.BROKER, str(node.id))
         future = next(iter(self._asked("describe_configs", [resource]).values()))
-        entry = self._result(future, "reading the broker's settings").get(name)
-        return "" if entry is None else entry.value or ""
+        return self._result(future, "reading the broker's settings")
 
     def _offsets(self, partitions: Iterable[Partition], spec: Any, level: IsolationLevel) -> dict[Partition, int]:
         request = {TopicPartition(p.topic, p.number): spec for p in partitions}
@@ -219,26 +252,30 @@ class Admin:
         while True:
             try:
                 return ask()
-            except Moving:
+            except Moving as weather:
                 if time.monotonic() - start > self._connection.options.request_timeout_seconds:
                     raise
+                if isinstance(weather, NoAnswer):
+                    self._renew()
             except TopicMissing:
                 if not is_known or time.monotonic() - start > NEW_TOPIC_SECONDS:
                     raise
             time.sleep(MOVING_WAIT_SECONDS)
 
-    def _committed_now(self, group: str, partitions: Sequence[Partition]) -> dict[Partition, Committed] | None:
+    def _committed_now(
+        self, group: str, partitions: Sequence[Partition]
+    ) -> tuple[dict[Partition, Committed], frozenset[Partition]]:
         asked = ConsumerGroupTopicPartitions(group, [TopicPartition(p.topic, p.number) for p in partitions])
         future = next(iter(self._asked("list_consumer_group_offsets", [asked], require_stable=True).values()))
-        found = {}
+        found, unsettled = {}, set()
         for tp in self._result(future, f"progress of group {group!r}").topic_partitions:
             if tp.error is not None and tp.error.code() == KafkaError.UNSTABLE_OFFSET_COMMIT:
-                return None
-            if tp.error is not None:
+                unsettled.add(Partition(tp.topic, tp.partition))
+            elif tp.error is not None:
                 raise meaning(tp.error, f"progress of group {group!r} in {tp.topic}/{tp.partition}", self._connection)
-            if tp.offset >= 0:
+            elif tp.offset >= 0:
                 found[Partition(tp.topic, tp.partition)] = Committed(tp.offset, tp.metadata or "")
-        return found
+        return found, frozenset(unsettled)
 
     def _all_names(self) -> list[str]:
         self.check_connection()
@@ -294,20 +331,43 @@ class Admin:
         """The futures of one request; the connection is checked first, so that a wrong address is told as such."""
         self.check_connection()
         call: Callable[..., Any] = getattr(self._client, verb)
+        patience = self._connection.options.request_timeout_seconds
         try:
-            return call(*arguments, request_timeout=self._connection.options.request_timeout_seconds, **settings)
+            return call(
+                *arguments, request_timeout=patience if verb in CHANGING else min(TRY_SECONDS, patience), **settings
+            )
         except KafkaException as error:
             raise meaning(error.args[0], verb.replace("_", " "), self._connection) from error
 
     def _result(self, future: Any, doing: str, *, passing: frozenset[int] = frozenset()) -> Any:
-        try:
-            return future.result(self._connection.options.request_timeout_seconds + 5)
-        except KafkaException as error:
-            if error.args[0].code() in passing:
-                raise
-            raise meaning(error.args[0], doing, self._connection) from error
-        except FutureTimeoutError as error:
-            raise LogUnavailable(f"{doing}: no answer from {self._connection.bootstrap_servers}") from error
+        end = time.monotonic() + self._connection.options.request_timeout_seconds + 5
+        patience = SLOW_SECONDS
+        while True:
+            try:
+                return future.result(patience)
+            except KafkaException as error:
+                told = error.args[0]
+                if told.code() in passing:
+                    raise
+                meant = meaning(told, doing, self._connection)
+                raise (NoAnswer(str(meant)) if told.code() in NO_ANSWER else meant) from error
+            except FutureTimeoutError as error:
+                if time.monotonic() > end:
+                    raise LogUnavailable(f"{doing}: no answer from {self._connection.bootstrap_servers}") from error
+            self._look_around()
+            patience = min(2 * patience, MOST_PATIENCE_SECONDS)
+
+    def _renew(self) -> None:
+        """A client with fresh eyes: the old one may wait for ever for a coordinator whose broker is gone (librdkafka's issue 5511)."""
+        now = time.monotonic()
+        if now - self._renewed_at > RENEW_SECONDS:
+            self._renewed_at = now
+            self._former, self._client = self._client, self._connection.admin()
+
+    def _look_around(self) -> None:
+        """Requests for the controller wait for the broker that was it, also when that is lost: librdkafka asks nobody who it is now."""
+        with suppress(KafkaException):  # the request itself tells what is wrong
+            self._client.list_topics(timeout=LOOK_SECONDS)
 
 
 def _with_settings(topic: TopicInfo, settings: Mapping[str, str]) -> TopicInfo:

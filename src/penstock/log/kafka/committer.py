@@ -129,8 +129,9 @@ class Committer:
 
     def _settle(self, error: KafkaError, act: Act) -> None:
         """The commit was asked for and broke: returns where it happened nevertheless, raises where it did not."""
-        if self._report.error is not None:  # a record was refused, so the commit was never sent
-            self._give_up(self._report.error, act)
+        if (refused := self._report.error) is not None:  # a record was not written, so the commit was never sent
+            # What librdkafka threw away itself it did for the transaction's own fault.
+            self._give_up(error if refused.code() in faults.THROWN_AWAY else refused, act)
         logger.warning("commit of %s broke off (%s): looking what is committed", self._transactional_id, error)
         if error.code() in faults.FENCED:
             self._discard()

@@ -42,6 +42,10 @@ CONSUMER_DEFAULTS: Mapping[str, Any] = {
     "fetch.message.max.bytes": 128 * 1024,
     "fetch.queue.backoff.ms": 10,
 }
+ADMIN_DEFAULTS: Mapping[str, Any] = {
+    # With "none" a question that any broker may answer spins while all are away: 80 to 100 % of a core (librdkafka 2.16).
+    "metadata.recovery.strategy": "rebootstrap",
+}
 PRODUCER_DEFAULTS: Mapping[str, Any] = {
     # The coordinator answers "concurrent transactions" to commits back to back: 100 ms would be the tail.
     "retry.backoff.ms": 15,
@@ -103,7 +107,7 @@ class Connection:
 
     def admin(self) -> AdminClient:
         """A client for questions about topics and groups."""
-        return self._made(AdminClient, {}, {}, client_lines.aside)
+        return self._made(AdminClient, ADMIN_DEFAULTS, {}, client_lines.aside)
 
     def given(self, name: str) -> str:
         """What the user set a property to; empty where it was not set. For choices, never to show a secret."""

@@ -58,6 +58,8 @@ MOVING = frozenset(
     }
 )
 """A partition or a coordinator is on its way to a broker: a moment later the same question is answered."""
+THROWN_AWAY = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})  # noqa: SLF001
+"""Of a record: its transaction had failed already."""
 UNSUPPORTED = frozenset({KafkaError.UNSUPPORTED_VERSION, KafkaError._UNSUPPORTED_FEATURE})  # noqa: SLF001
 
 

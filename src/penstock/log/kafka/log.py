@@ -26,6 +26,7 @@ from penstock.log.kafka.options import KafkaOptions
 from penstock.log.kafka.ownership import Ownership
 from penstock.log.kafka.reader import Reader
 from penstock.log.kafka.standing import Stands
+from penstock.log.kafka.starts import Starts
 from penstock.log.kafka.two_steps import TwoStepCommitter
 from penstock.log.offset_map import OffsetMap
 
@@ -133,7 +134,8 @@ class KafkaLog:
         loop = asyncio.get_running_loop()
         threads = [ThreadPoolExecutor(1, f"penstock-kafka-{part}") for part in ("consume", "commit")]
         ownership, held, errands = Ownership(), Held(), Errands(threads[0])
-        stands = Stands(self._admin, group, start_from, self._stable_seconds, self._options.unread_lost)
+        starts = Starts(self._connection, self._admin, self._reader, group)
+        stands = Stands(self._admin, starts, group, start_from, self._stable_seconds, self._options.unread_lost)
         membership = Membership(
             self._connection, settings, topics, stands, ownership, held, listener, loop, threads[0], errands
         )

@@ -16,6 +16,7 @@ from penstock.log.kafka.faults import FORBIDDEN, MISSING, UNSUPPORTED, meaning
 from penstock.log.kafka.marks import commit_marks
 from penstock.log.kafka.reader import record_of, taken
 from penstock.log.kafka.telling import Telling
+from penstock.log.kafka.waiting import Waiting
 from penstock.record import Partition, Record
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from penstock.log.kafka.held import Held
     from penstock.log.kafka.ownership import Ownership
     from penstock.log.kafka.standing import Standing, Stands
+    from penstock.log.losses import Loss
 
 MAX_HELD_WITHOUT_ROOM = 64
 """Records that serving rebalances may take while the engine has no room; then all partitions are paused."""
@@ -54,6 +56,7 @@ class Membership:
     ) -> None:
         self._connection, self._settings, self._topics = connection, settings, list(topics)
         self._stands, self._ownership, self._held = stands, ownership, held
+        self._waiting = Waiting(stands)
         self._telling, self._thread, self._errands = Telling(listener, loop, errands), thread, errands
         self._commits_here = connection.options.delivery == "at_least_once"
         self._slice_seconds = ERRAND_SLICE_SECONDS if self._commits_here else SLICE_SECONDS
@@ -164,6 +167,27 @@ class Membership:
         if self._consumer is None:
             raise LogError("this consumer is closed")
         self._raise_failure()
+        self._take_up()
+
+    def _take_up(self) -> None:
+        """Partitions that waited for a transaction of a dead worker begin where it left them."""
+        try:
+            standings = self._waiting.settled()
+            self._persist(self._consumer, standings)
+            for standing in standings:
+                partition, done = standing.assignment.partition, standing.assignment.done
+                self._consumer.seek(TopicPartition(partition.topic, partition.number, done.base))
+        except UserError as error:
+            self._failure = error
+            return
+        except (PenstockError, KafkaException) as error:
+            self._must_rejoin = f"where the group stands could not be read: {error}"
+            return
+        self._ownership.add({s.assignment.partition: s.owned for s in standings})
+        self._telling.passed([s.loss for s in standings if s.loss])
+        self._telling.assigned([s.assignment for s in standings])
+        if not self._is_held_back:
+            self._resume([s.assignment.partition for s in standings])
 
     def _after(self) -> None:
         if self._ownership.is_stale:
@@ -208,15 +232,36 @@ class Membership:
             logger.warning("%s: %s", where, self._connection.redacted(error.str()))
 
     def _out_of_range(self, partition: Partition, error: KafkaError) -> None:
-        """Retention has passed where we read. A new assignment looks how much is lost, and says or skips it."""
+        """Retention has passed where we read: what we had not read is lost, what we are asking about is not."""
         if partition not in self._ownership:
             return
+        place = TopicPartition(partition.topic, partition.number)
         try:
-            self._stands.of([partition])
-        except UserError as loss:
-            self._failure = loss
-        else:
-            self._must_rejoin = error.str()
+            read_to = max(self._consumer.position([place])[0].offset, self._ownership[partition].done.base)
+            low, loss = self._stands.loss(partition, self._ownership[partition].done.from_offset(read_to))
+            if low <= read_to:  # the topic is shorter than where we read: made again, or its newest records lost
+                self._stands.of([partition])
+                self._must_rejoin = error.str()
+                return
+            self._pass([loss] if loss else [])
+            self._begin_at(TopicPartition(partition.topic, partition.number, low))
+        except UserError as told:
+            self._failure = told
+        except (PenstockError, KafkaException) as weather:
+            self._must_rejoin = (
+                f"{error.str()}; where {partition.topic}/{partition.number} begins could not be read: {weather}"
+            )
+
+    def _begin_at(self, place: TopicPartition) -> None:
+        """librdkafka has stopped fetching it, and seeks only in what it fetches. The group hears nothing of this."""
+        self._consumer.incremental_unassign([place])
+        self._consumer.incremental_assign([place])
+        if self._is_held_back or (place.topic, place.partition) in self.paused:
+            self._consumer.pause([place])
+
+    def _pass(self, losses: Sequence[Loss]) -> None:
+        self._stands.judge(losses)
+        self._telling.passed(losses)
 
     def _assign(self, consumer: Any, partitions: list[TopicPartition]) -> None:
         if consumer is not self._consumer:
@@ -224,7 +269,8 @@ class Membership:
         self._rebalances += 1
         names = [Partition(tp.topic, tp.partition) for tp in partitions]
         try:
-            standings = self._stands.of(names) if names else []
+            held = self._stands.unsettled(names)
+            standings = self._stands.of([p for p in names if p not in held])
             self._persist(consumer, standings)
         except UserError as error:
             self._failure = error
@@ -235,11 +281,14 @@ class Membership:
         self._ownership.add({s.assignment.partition: s.owned for s in standings})
         self._ownership.renew(consumer.consumer_group_metadata())
         assigned = [s.assignment for s in standings]
-        consumer.incremental_assign(
-            [TopicPartition(a.partition.topic, a.partition.number, a.done.base) for a in assigned]
-        )
+        places = [TopicPartition(a.partition.topic, a.partition.number, a.done.base) for a in assigned]
+        consumer.incremental_assign(places + [TopicPartition(p.topic, p.number, 0) for p in held])
+        if held:
+            consumer.pause([TopicPartition(p.topic, p.number) for p in held])
+            self._waiting.add(held)
         if self._is_held_back:
             self._pause(names)
+        self._telling.passed([s.loss for s in standings if s.loss])
         self._telling.assigned(assigned)
 
     def _revoke(self, consumer: Any, partitions: list[TopicPartition]) -> None:
@@ -247,26 +296,29 @@ class Membership:
             return
         self._rebalances += 1
         self._ownership.renew(consumer.consumer_group_metadata())
-        self._hand_over([Partition(tp.topic, tp.partition) for tp in partitions])
+        names = [Partition(tp.topic, tp.partition) for tp in partitions]
+        self._waiting.drop(names)
+        self._hand_over(names)
         consumer.incremental_unassign(partitions)
 
     def _lose(self, consumer: Any, partitions: list[TopicPartition]) -> None:
         if consumer is not self._consumer:
             return
         self._rebalances += 1
-        lost = self._ownership.remove([Partition(tp.topic, tp.partition) for tp in partitions])
+        names = [Partition(tp.topic, tp.partition) for tp in partitions]
+        self._waiting.drop(names)
+        lost = self._ownership.remove(names)
         self._forget(lost)
         consumer.incremental_unassign(partitions)
 
     def _persist(self, consumer: Any, standings: list[Standing]) -> None:
         """Starts are committed at once: a crash before the first result must not skip what came meanwhile."""
-        new = [s for s in standings if s.is_to_persist]
+        new = {s.assignment.partition: s.begins for s in standings if s.begins}
         if not new:
             return
-        marks = [
-            TopicPartition(s.assignment.partition.topic, s.assignment.partition.number, *s.owned.committed) for s in new
-        ]
+        marks = [TopicPartition(*s.assignment.partition, *s.owned.committed) for s in standings if s.begins]
         commit_marks(consumer, marks)
+        self._stands.starts.remember(new)
 
     def _hand_over(self, partitions: list[Partition]) -> None:
         """The engine may finish and commit until its deadline; then they are gone."""
@@ -287,6 +339,7 @@ class Membership:
             return
         logger.warning("joining group %s again: %s", self._stands.group, self._connection.redacted(reason))
         old, self._consumer = self._consumer, None
+        self._waiting.clear()
         self._forget(lost + self._ownership.remove(self._ownership.partitions()))
         old.close()
         self._is_held_back = False

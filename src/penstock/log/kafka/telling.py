@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from penstock.log.base import Assignment, Listener
     from penstock.log.kafka.errands import Errands
+    from penstock.log.losses import Loss
     from penstock.record import Partition
 
 SLACK_SECONDS = 2.0
@@ -49,6 +50,11 @@ class Telling:
         """They are gone already."""
         if partitions:
             self._tell(self._listener.lost(partitions), None)
+
+    def passed(self, losses: Sequence[Loss]) -> None:
+        """Reading goes on behind what retention deleted."""
+        if losses:
+            self._tell(self._listener.passed(losses), None)
 
     def _tell(self, told: Coroutine[Any, Any, None], deadline: float | None) -> None:
         self.is_going_on = True

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import KafkaError
 
-from penstock.log.kafka.appender import settings_of
 from penstock.record import NewRecord, Partition, Position
 
 if TYPE_CHECKING:
@@ -26,15 +25,19 @@ class Report:
 
     def __init__(self) -> None:
         self.error: KafkaError | None = None
-        self.positions: dict[Partition, int] = {}
-        """The last offset written in each partition."""
+        self._last_of: dict[tuple[str, int], int] = {}
         self.last: Position | None = None
         """Where the act's last record is: without it a transaction's commit was never sent."""
+
+    @property
+    def positions(self) -> dict[Partition, int]:
+        """The last offset written in each partition."""
+        return {Partition(*place): offset for place, offset in self._last_of.items()}
 
     def told(self, error: KafkaError | None, message: Any) -> None:
         """Of one record."""
         if error is None:
-            self.positions[Partition(message.topic(), message.partition())] = message.offset()
+            self._last_of[message.topic(), message.partition()] = message.offset()
         else:
             self.error = self.error or error
 
@@ -55,10 +58,19 @@ def produce(producer: Any, records: Sequence[NewRecord], report: Report, queue_s
 def enqueue(producer: Any, record: NewRecord, told: Told, queue_seconds: float) -> None:
     """Hand one over, and wait while the producer's queue is full."""
     end = time.monotonic() + queue_seconds
-    settings = {**settings_of(record), "on_delivery": told}
+    headers = list(record.headers)
+    partition = -1 if record.partition is None else record.partition
     while True:
         try:
-            producer.produce(record.topic, record.value, record.key, **settings)
+            producer.produce(
+                record.topic,
+                record.value,
+                record.key,
+                partition=partition,
+                on_delivery=told,
+                timestamp=record.timestamp_ms or 0,
+                headers=headers,
+            )
         except BufferError:
             if time.monotonic() > end:
                 raise

@@ -10,15 +10,15 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from penstock.errors import LogError, PartitionsLost, RecordTooLarge
-from penstock.log.sqlite import group, reading
-from penstock.log.sqlite.losses import Loss, stop_after, unread_loss
+from penstock.errors import LogError, PartitionsLost, RecordsLost, RecordTooLarge
+from penstock.log.losses import Loss, stop_after, unread_loss
+from penstock.log.sqlite import group, losses, reading
 from penstock.log.sqlite.reading import Wanted
 from penstock.log.sqlite.records import check_sizes
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from penstock.log.base import PartProgress, Progress
     from penstock.log.offset_map import OffsetMap
@@ -61,6 +61,7 @@ class SqliteConsumer:
         self._turn = 0
         self._is_polling = False
         self.leave = self._not_joined
+        self.passed: Callable[[Sequence[Loss]], Awaitable[None]] = self._told_nobody
 
     async def poll(self, max_records: int, timeout_seconds: float) -> list[Record]:
         """See the contract. Rebalances are served beside it."""
@@ -107,32 +108,33 @@ class SqliteConsumer:
 
     async def _pass_losses(self, lows: dict[Partition, int]) -> None:
         """Retention overtook our reading: what was read already is no loss, the rest is recorded."""
-        losses = []
+        found = []
         for partition, low in lows.items():
             one = self.held[partition]
             first = max(one.position, one.done.base)
             loss = unread_loss(self.seat.group, partition, one.done.from_offset(first), low)
-            losses += [loss] if loss else []
-        await self.tell_losses(losses)
+            found += [loss] if loss else []
+        await self.tell_losses(found)
         for partition, low in lows.items():
             if partition in self.held:
                 self.held[partition].position = max(low, self.held[partition].position)
 
-    async def tell_losses(self, losses: Sequence[Loss]) -> None:
+    async def tell_losses(self, found: Sequence[Loss]) -> None:
         """Record and say them; raise unless told to go on."""
-        if not losses:
+        if not found:
             return
         now_ms = self._shared.wall_ms()
 
         def record_all(db: sqlite3.Connection) -> None:
-            for loss in losses:
-                loss.record(db, now_ms)
+            for loss in found:
+                losses.record(db, loss, now_ms)
 
         await self._shared.writer.run(record_all)
-        for loss in losses:
+        for loss in found:
             loss.tell()
         if not self.seat.goes_on_after_loss:
-            raise stop_after(losses)
+            raise stop_after(found)
+        await self.passed(found)
 
     def pause(self, partitions: Sequence[Partition]) -> None:
         """See the contract."""
@@ -149,7 +151,8 @@ class SqliteConsumer:
 
     async def commit(self, progress: Progress) -> None:
         """See the contract. The act runs to its end even if the caller is cancelled meanwhile."""
-        self._check()
+        if not isinstance(self.failure, RecordsLost):  # what is ours and paid for may still be written
+            self._check()
         unknown = [part.partition for part in progress.parts if part.partition not in self.held]
         if unknown:
             raise PartitionsLost(unknown)
@@ -218,6 +221,9 @@ class SqliteConsumer:
     def _check(self) -> None:
         if self.failure is not None:
             raise self.failure
+
+    async def _told_nobody(self, found: Sequence[Loss]) -> None:
+        raise stop_after(found)
 
     async def _not_joined(self) -> None:
         raise LogError("this consumer never joined its group")

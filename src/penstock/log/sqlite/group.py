@@ -15,12 +15,12 @@ import orjson
 
 from penstock.errors import LogDamaged, PartitionsLost, SettingsError
 from penstock.log.base import Assignment
+from penstock.log.losses import Loss, unread_loss
 from penstock.log.offset_map import OffsetMap
-from penstock.log.sqlite import records
+from penstock.log.sqlite import losses, records
 from penstock.log.sqlite.assignor import shares
 from penstock.log.sqlite.catalogue import Catalogue, Topic, offset_at
 from penstock.log.sqlite.liveness import Liveness
-from penstock.log.sqlite.losses import Loss, unread_loss
 from penstock.record import NewRecord, Partition
 
 if TYPE_CHECKING:
@@ -235,7 +235,7 @@ def _take(connection: sqlite3.Connection, seat: Seat, topic: Topic, number: int,
             )
         loss = unread_loss(seat.group, partition, done, low)
         if loss is not None:
-            loss.record(connection, now_ms)
+            losses.record(connection, loss, now_ms)
             seen.losses.append(loss)
             if not seat.goes_on_after_loss:
                 return

@@ -13,9 +13,9 @@ import time
 from typing import TYPE_CHECKING
 
 from penstock.errors import LogError, LogUnavailable
+from penstock.log.losses import stop_after
 from penstock.log.sqlite import group
 from penstock.log.sqlite.liveness import Liveness
-from penstock.log.sqlite.losses import stop_after
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -55,6 +55,7 @@ class Membership:
         """Take the seat and start to beat."""
         await self._join()
         self._consumer.leave = self.leave
+        self._consumer.passed = self._listener.passed
         self._beating = asyncio.create_task(self._beat_on(), name=f"heartbeat of {self._seat.member}")
 
     async def leave(self) -> None:
@@ -143,13 +144,15 @@ class Membership:
             surplus = [rows[row] for row in seen.surplus]
             await self._revoke(surplus)
             await self._give_back(surplus)
+            for loss in seen.losses:
+                loss.tell()
+            if seen.losses and self._seat.goes_on_after_loss:
+                await self._listener.passed(seen.losses)
             if seen.taken:
                 taken = [self._consumer.take(lease) for lease in seen.taken]
                 await self._listener.assigned([lease.assignment for lease in seen.taken])
                 for one in taken:
                     one.is_open = True
-            for loss in seen.losses:
-                loss.tell()
             if seen.losses and not self._seat.goes_on_after_loss:
                 raise stop_after(seen.losses)
         except Exception as error:  # noqa: BLE001 - handed to whoever polls or commits next
