@@ -8,7 +8,6 @@ from pathlib import Path
 
 from fakes import ScriptedTier, make_task, note
 from penstock.engine.pipeline import Pipeline, PipelineOptions
-from penstock.log.base import TopicSpec
 from penstock.log.sqlite import SqliteLog
 from penstock.log.topics import topic_specs
 
@@ -35,7 +34,7 @@ async def until(condition):
 async def test_two_workers_are_told_their_parts(tmp_path: Path):
     """One worker has all partitions; with a second one each has its part of them, and together they have all."""
     log, task = SqliteLog(tmp_path / "events.db"), make_task(ScriptedTier())
-    await log.create_topics([TopicSpec("notes", partitions=6), *topic_specs(task, 6)])
+    await log.create_topics(topic_specs(task, 6))
     await log.append([note(number) for number in range(10)])
     one, two, ends = Told(), Told(), (asyncio.Event(), asyncio.Event())
     runs = [Pipeline(task, [ScriptedTier()], log, QUICK, shares=told) for told in (one, two)]
