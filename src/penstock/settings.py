@@ -23,7 +23,9 @@ from penstock.engine.retry import RetryOptions
 from penstock.errors import SettingsError, UserError
 from penstock.flow.breaker import BreakerOptions
 from penstock.flow.concurrency import ConcurrencyOptions
+from penstock.flow.fleet import FleetOptions
 from penstock.flow.limits import LimitOptions
+from penstock.flow.ramp import RampOptions
 from penstock.flow.spend import SpendOptions
 from penstock.log.kafka.options import PROTECTED, KafkaOptions
 from penstock.log.sqlite.options import SqliteOptions
@@ -113,6 +115,10 @@ class Settings(BaseSettings):
     spend: SpendOptions = Field(default_factory=SpendOptions, description="How much a process may spend.")
     limits: dict[str, LimitOptions] = Field(
         default_factory=dict, description="What the account grants each model family; `default` serves the others."
+    )
+    fleet: FleetOptions = Field(default_factory=FleetOptions, description="How workers share one account.")
+    ramp: RampOptions = Field(
+        default_factory=RampOptions, description="Slow start after a start, an outage or with new partitions."
     )
     concurrency: ConcurrencyOptions = Field(default_factory=ConcurrencyOptions, description="Calls in flight at most.")
     breaker: BreakerOptions = Field(default_factory=BreakerOptions, description="When an outage holds calls back.")

@@ -99,6 +99,9 @@ class Task(Generic[InputT, OutputT]):
     """Stands on every result, so that a verdict can be traced to the rules in force."""
     start_from: StartFrom = "latest"
     """Where a group without offsets begins. `latest`: no surprise bill for what was there before."""
+    weight: float = 1.0
+    """Its part of the account's limits where tasks of one worker compete: 4 gets four times what 1 gets. What a task leaves
+    unused is lent to the others."""
     order: Order = "none"
     """`key`: results of one key appear in the order of its events (calls still run side by side)."""
     event_id: str | Callable[[InputT, Record], str] = ""
@@ -202,9 +205,20 @@ def _check(task: Task[Any, Any]) -> None:
     )
     if isinstance(task.start_from, datetime):
         need(task.start_from.tzinfo, "start_from= needs a time zone: datetime(…, tzinfo=UTC)")
+    _check_numbers(task, need)
+    _check_fields(task, need)
+    _check_hooks(task, need)
+
+
+def _check_numbers(task: Task[Any, Any], need: Callable[[object, str], None]) -> None:
     for option in ("max_attempts", "max_batch_items", "max_event_tokens"):
         value = getattr(task, option)
         need(isinstance(value, int) and value >= 1, f"{option}={value!r}: a whole number of at least 1")
+    weight = task.weight
+    need(
+        isinstance(weight, int | float) and not isinstance(weight, bool) and 0.001 <= weight <= 1_000,
+        f"weight={weight!r}: a number from 0.001 to 1000",
+    )
     need(
         task.past_deadline in get_args(PastDeadline), f"past_deadline={task.past_deadline!r}: write 'answer' or 'bury'"
     )
@@ -215,8 +229,6 @@ def _check(task: Task[Any, Any]) -> None:
     )
     seconds = task.max_call_seconds
     need(isinstance(seconds, int | float) and seconds > 0, f"max_call_seconds={seconds!r}: seconds, more than 0")
-    _check_fields(task, need)
-    _check_hooks(task, need)
 
 
 def _check_step(task: Task[Any, Any], step: Step, need: Callable[[object, str], None]) -> None:

@@ -108,7 +108,7 @@ class Capacity:
     tokens: int = 1_000_000
     """Estimated input tokens of the events of one call."""
     cause: str = ""
-    """Bounded vocabulary: requests, input_tokens, output_tokens, retry_after, concurrency, spend, outage, stopped."""
+    """Bounded vocabulary: requests, input_tokens, output_tokens, retry_after, concurrency, cold_cache, spend, outage, stopped."""
     until: float | None = None
 
 

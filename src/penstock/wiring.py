@@ -21,6 +21,7 @@ from penstock.engine.pipeline import Pipeline, PipelineOptions
 from penstock.engine.reader import Reader
 from penstock.errors import SettingsError, TopicMissing
 from penstock.flow.gate import Gate
+from penstock.flow.readings import gate_samples
 from penstock.log.base import EventLog, TopicInfo
 from penstock.log.topics import Fault, Home, faults, topic_specs, uses_of
 from penstock.ops.ops import Ops, spend_samples
@@ -124,7 +125,9 @@ async def _ask_by_name(log: EventLog, names: Sequence[str]) -> None:
 class Claude:
     """The API as one process uses it: one client, one gate, one table of models, tiers by name."""
 
-    def __init__(self, settings: Settings, *, client: ClaudeClient | None = None) -> None:
+    def __init__(
+        self, settings: Settings, *, client: ClaudeClient | None = None, tasks: Sequence[Task[Any, Any]] = ()
+    ) -> None:
         self._settings = settings
         self._models = Models.load(settings.claude.prices_file)
         self._client = client
@@ -134,7 +137,10 @@ class Claude:
             settings.spend,
             settings.concurrency,
             breaker=settings.breaker,
+            ramp=settings.ramp,
+            fleet=settings.fleet,
             by_family=by_family,
+            weights={task.name: task.weight for task in tasks},
         )
         self._tiers: dict[str, ClaudeTier] = {}
 
@@ -191,16 +197,17 @@ def build_worker(
 
     Raises `UserError` where it could not work; nothing is connected or asked yet.
     """
-    claude = Claude(settings)
+    claude = Claude(settings, tasks=tasks)
     options = pipeline_options(settings)
     tasks = [with_codec(settings, task) for task in tasks]
-    pipelines = [Pipeline(task, claude.tiers(task), log, options) for task in tasks]
+    pipelines = [Pipeline(task, claude.tiers(task), log, options, shares=claude.gate) for task in tasks]
 
     async def prepare() -> None:
         for fault in await prepare_topics(settings, tasks, log):
             logger.warning("%s", fault)
 
-    told = Ops(ops, pipelines, log, [lambda: spend_samples(claude.gate.spend, settings.spend)]) if ops else None
+    sources = [lambda: spend_samples(claude.gate.spend, settings.spend), lambda: gate_samples(claude.gate)]
+    told = Ops(ops, pipelines, log, sources) if ops else None
     return Worker(
         pipelines,
         log,

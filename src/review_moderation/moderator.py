@@ -42,6 +42,7 @@ def moderator_under(policy: Policy, **changes: Any) -> Task[Review, Moderation]:
         "policy_version": policy.version,
         "event_id": "event_id",
         "subject": "review_id",
+        "weight": 4.0,  # a review waits for its moderation, nobody for its analysis
         "show": {"title", "text", "rating"},
         # What keeps a customer from being heard needs more certainty than what publishes.
         "route": Route(

@@ -16,6 +16,7 @@ from penstock.claude.client import ClaudeClient, ClaudeOptions
 from penstock.claude.models import Models
 from penstock.claude.tier import ClaudeTier
 from penstock.flow.base import Cause
+from penstock.flow.concurrency import ConcurrencyOptions
 from penstock.flow.gate import Gate
 from penstock.flow.limits import LimitOptions
 from penstock.simulator.options import SimulatorOptions
@@ -65,7 +66,9 @@ async def claude(model: str = "haiku", **simulator: Any):
     server = await serve(SimulatorOptions(**simulator))
     client = ClaudeClient(ClaudeOptions(api_key="sk-test", base_url=server.url, timeout_seconds=5))
     wide = LimitOptions(requests_per_minute=10**6, input_tokens_per_minute=10**9, output_tokens_per_minute=10**9)
-    tier = ClaudeTier(model, Models.load().resolve(model), client, Gate(wide))
+    tier = ClaudeTier(
+        model, Models.load().resolve(model), client, Gate(wide, concurrency=ConcurrencyOptions(start_calls=100))
+    )
     try:
         yield tier, server
     finally:

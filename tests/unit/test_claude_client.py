@@ -40,7 +40,11 @@ async def test_a_reply_is_read_with_its_usage() -> None:
     async with scripted(script) as (api, client):
         reply = await client.send(CALL)
     tokens = Tokens(800, 30, 12, 7, 100, "us")
-    assert reply == Reply("req_1", "claude-haiku-5-5", "end_turn", "Hello", tokens, "", simulated=True)
+    assert isinstance(reply, Reply)
+    assert reply.headers["request-id"] == "req_1"
+    assert reply._replace(headers={}) == Reply(
+        "req_1", "claude-haiku-5-5", "end_turn", "Hello", tokens, "", simulated=True
+    )
     assert api.headers[0]["Authorization"] == "Bearer test-key"
     assert "traceparent" not in api.headers[0]
 

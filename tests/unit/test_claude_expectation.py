@@ -21,7 +21,14 @@ replies = st.lists(
     st.tuples(
         st.integers(1, 50),
         st.integers(1, 90_000),
-        st.builds(Tokens, input=st.integers(0, 10**6), cache_read=st.integers(0, 5), output=st.integers(0, 128_000)),
+        st.builds(
+            Tokens,
+            input=st.integers(0, 10**6),
+            cache_write_5m=st.integers(0, 5_000),
+            cache_write_1h=st.integers(0, 5_000),
+            cache_read=st.integers(0, 5),
+            output=st.integers(0, 128_000),
+        ),
         st.booleans(),
     ),
     max_size=40,
@@ -50,6 +57,33 @@ def test_estimates_move_to_what_replies_take() -> None:
     assert expected.output_tokens(50) == pytest.approx(1_000, rel=0.02)
     assert expected.input_tokens(5_000) == pytest.approx(6_000, rel=0.02)
     assert expected.max_tokens(50) >= 4 * 1_000
+
+
+def test_a_prompt_too_short_for_the_cache_is_learned_as_a_whole() -> None:
+    """Without cache reads or writes the estimate of the whole call moves to what calls took, for any length of events."""
+    expected = expectation(1_000)
+    for events_tokens in (1_000, 3_000) * 50:
+        expected.learn(10, events_tokens, Tokens(input=int(1.3 * (1_000 + events_tokens)), output=100), cut=False)
+    assert expected.input_tokens(2_000) == pytest.approx(3_900, rel=0.02)
+
+
+def test_a_cache_that_is_lost_counts_again() -> None:
+    """Where the prompt is written anew with every call, its tokens are expected with every call."""
+    expected = expectation(2_000)
+    for _ in range(60):
+        expected.learn(10, 1_000, Tokens(input=1_000, cache_read=2_000, output=100), cut=False)
+    assert expected.input_tokens(1_000) == pytest.approx(1_000, rel=0.02)
+    for _ in range(60):
+        expected.learn(10, 1_000, Tokens(input=1_000, cache_write_5m=2_000, output=100), cut=False)
+    assert expected.input_tokens(1_000) == pytest.approx(3_000, rel=0.02)
+
+
+def test_a_wrong_guess_is_soon_forgotten() -> None:
+    """The first replies count for more than later ones: after three the estimate is near what they took."""
+    expected = expectation()
+    for _ in range(3):
+        expected.learn(50, 5_000, Tokens(input=5_000, cache_read=2_000, output=500), cut=False)
+    assert expected.output_tokens(50) < 1_200  # the guess was 2,500
 
 
 def test_a_cut_reply_doubles_the_room_and_teaches_nothing_else() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -164,6 +165,72 @@ async def test_weather_uses_up_no_attempt_and_holds_the_next_call(
     assert reasons(held) == [reason if reason == "spend_cap" else "rate_limited"] * 3
 
 
+RATE_LIMITS = {
+    "anthropic-ratelimit-output-tokens-limit": "6000000",
+    "anthropic-ratelimit-output-tokens-remaining": "1500000",
+    "anthropic-ratelimit-requests-limit": "banana",
+    "anthropic-ratelimit-input-tokens-limit": "-1",
+}
+
+
+async def test_every_reply_tells_the_gate_the_accounts_limits() -> None:
+    """Headers of answers and of refusals are heard; those that cannot be true leave the settings as they are."""
+    turned_away = iter([False, True])
+
+    def script(body: dict[str, Any]) -> web.Response:
+        if next(turned_away):
+            return error(429, headers={"retry-after": "5", **RATE_LIMITS})
+        return all_published(body, headers=RATE_LIMITS)
+
+    async with scripted(script) as (_, client):
+        gate = Gate(LimitOptions(requests_per_minute=5_000))
+        tier = tier_of(client, gate)
+        await tier.answer(TASK, items(1))
+        await tier.answer(TASK, items(1))
+    grants = {grant.kind: grant for grant in gate.limits.grants()}
+    assert grants["output_tokens"].limit == 6_000_000
+    assert grants["output_tokens"].level == pytest.approx(0.25)
+    assert (grants["requests"].limit, grants["requests"].level) == (5_000, None)
+    assert (grants["input_tokens"].limit, grants["input_tokens"].level) == (2_000_000, None)
+
+
+@pytest.mark.parametrize("code", ["ramp_limit_exceeded", ""])
+async def test_a_ramp_limit_slows_growth_and_a_rate_limit_does_not(code: str) -> None:
+    """`ramp_limit_exceeded` is told apart from a limit that is used up."""
+    async with scripted(lambda _: error(429, "rate_limit_error", code=code, headers={"retry-after": "1"})) as (
+        _,
+        client,
+    ):
+        gate = Gate()
+        await tier_of(client, gate).answer(TASK, items(1))
+    counted = {kind: count for _, kind, count in gate.limits.refusals()}
+    assert counted == {"ramp": int(bool(code)), "rate": int(not code)}
+
+
+async def test_the_first_call_on_a_cold_prompt_goes_alone() -> None:
+    """Calls that start together would each pay for writing the cache: while the first one is out, there is no room."""
+    release = asyncio.Event()
+
+    async def wait(body: dict[str, Any]) -> web.StreamResponse:
+        await release.wait()
+        return all_published(body)
+
+    task = dataclasses.replace(TASK, instructions="Judge by the policy. " * 3_000)
+    async with scripted(wait) as (_, client):
+        tier = tier_of(client, Gate(LimitOptions(10**6, 10**9, 10**8)))
+        assert tier.capacity(task).items > 0
+        call = asyncio.create_task(tier.answer(task, items(1)))
+        await asyncio.sleep(0)
+        assert (tier.capacity(task).items, tier.capacity(task).cause) == (0, "cold_cache")
+        release.set()
+        await call
+        assert tier.capacity(task).items > 0
+        again = asyncio.create_task(tier.answer(task, items(1)))
+        await asyncio.sleep(0)
+        assert tier.capacity(task).items > 0
+        await again
+
+
 async def test_a_rejected_batch_is_halved_and_a_rejected_event_buried() -> None:
     """400 with many items asks for halves; alone it ends the item, once the API is known to answer others."""
 
@@ -284,7 +351,10 @@ async def test_a_cancelled_call_leaks_no_permit() -> None:
 async def test_the_ceiling_is_never_passed_over_many_calls() -> None:
     """Calls side by side under a small ceiling stop before it; what was billed is below it, and capacity says why."""
     async with scripted(lambda body: all_published(body, output_tokens=500)) as (_, client):
-        gate = Gate(spend=SpendOptions(0.02), limits=LimitOptions(requests_per_minute=10**6))
+        gate = Gate(
+            spend=SpendOptions(0.02),
+            limits=LimitOptions(10**6, 10**9, 10**8),
+        )
         tier = tier_of(client, gate)
         paid = 0
         calls = 0

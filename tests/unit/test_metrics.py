@@ -20,6 +20,10 @@ from penstock import Again, Failure, Partition, Step
 from penstock.engine.batcher import BatchLimits
 from penstock.engine.pipeline import Pipeline, PipelineOptions
 from penstock.engine.retry import RetryOptions
+from penstock.flow.base import Estimate, Usage, Wait
+from penstock.flow.gate import Gate, Permit
+from penstock.flow.limits import LimitOptions
+from penstock.flow.readings import gate_samples
 from penstock.flow.spend import Spend, SpendOptions
 from penstock.log.base import TopicSpec
 from penstock.log.sqlite import SqliteLog
@@ -35,7 +39,7 @@ ROOT = Path(__file__).parents[2]
 ALERTS = ROOT / "examples" / "alerts.yaml"
 LABELS = {
     "task", "tier", "model", "reason", "kind", "cause", "class", "confidence", "change", "operation", "version", "delivery",
-    "header",
+    "header", "family",
 }  # fmt: skip
 ENDS = ("", "_bucket", "_count", "_sum")
 NOT_BASE = re.compile(
@@ -76,12 +80,28 @@ async def until(condition):
         await asyncio.sleep(0.01)
 
 
+def used_gate() -> Gate:
+    """A gate after one call that was answered and one that has to wait, with the level that the reply showed."""
+    gate = Gate(LimitOptions(requests_per_minute=12, burst_seconds=5.0), clock=lambda: 100.0)
+    gate.note_share("labeler", 3, 12)
+    permit = gate.admit(Estimate("haiku", 100, 20, 0, "labeler"))
+    assert isinstance(permit, Permit)
+    permit.hear(
+        {f"anthropic-ratelimit-requests-{name}": value for name, value in (("limit", "12"), ("remaining", "6"))}
+    )
+    permit.succeeded(Usage(90, 25, 0))
+    assert isinstance(gate.admit(Estimate("haiku", 100, 20, 0, "labeler")), Wait)
+    return gate
+
+
 async def run_over(log, task, events):
     """A task over events until all have ended; its ops, still readable, and the pipeline."""
     tiers = [step.tier for step in task.route.steps]
     pipeline = Pipeline(task, tiers, log, QUICK)
     spend = Spend(SpendOptions(ceiling_usd=5.0))
-    ops = Ops(OpsOptions(port=0), [pipeline], log, [lambda: spend_samples(spend, SpendOptions(ceiling_usd=5.0))])
+    gate = used_gate()
+    sources = [lambda: spend_samples(spend, SpendOptions(ceiling_usd=5.0)), lambda: gate_samples(gate)]
+    ops = Ops(OpsOptions(port=0), [pipeline], log, sources)
     await log.append(events)
     stop, counts = asyncio.Event(), pipeline.counts
     async with asyncio.timeout(20), ops:
@@ -125,7 +145,7 @@ def test_every_metric_is_declared_once():
 def test_names_in_code_and_documentation_are_declared():
     """Whoever writes a metric's name means one that exists."""
     declared = {metric.name + end for metric in ALL for end in ENDS}
-    kinds = r"(?:total|seconds|records|in_flight|waiting|held|usd|info|ready|items|owned|paused)"
+    kinds = r"(?:total|seconds|records|in_flight|waiting|held|usd|info|ready|items|owned|paused|ratio|per_second|calls|outage)"
     name = re.compile(rf"\bpenstock_[a-z_]*{kinds}(?:_bucket|_count|_sum)?\b")
     files = [*(ROOT / "src").rglob("*.py"), *(ROOT / "docs").rglob("*.md"), ALERTS]
     assert len(name.findall(ALERTS.read_text())) > 10
@@ -235,6 +255,22 @@ async def test_what_is_served_adds_up_to_what_was_done(log):
     assert bool(total(page, "penstock_bytes_in_flight")) == bool(came_back)
     assert total(page, "penstock_partitions_owned") == 6
     assert total(page, "penstock_spend_ceiling_usd") == 5.0
+
+
+async def test_limits_are_told_as_they_are(log):
+    """The account's limit, how full it was shown, what this worker may use of it and did, and what it waited for."""
+    page = await run_over(log, make_task(ScriptedTier()), [note(1)])
+    of = {"family": "haiku", "kind": "requests"}
+    assert total(page, "penstock_limit_per_second", **of) == pytest.approx(0.2)
+    assert total(page, "penstock_limit_level_ratio", **of) == pytest.approx(0.5)
+    assert total(page, "penstock_limit_base_ratio", task="labeler") == pytest.approx(0.25)
+    assert total(page, "penstock_limit_granted_ratio", task="labeler", **of) == pytest.approx(0.25 / 8)
+    assert total(page, "penstock_limit_borrowed_ratio", task="labeler", **of) == pytest.approx(0.0, abs=0.01)
+    assert total(page, "penstock_limit_used_total", task="labeler", family="haiku", kind="output_tokens") == 25
+    assert total(page, "penstock_limit_waits_total", family="haiku", cause="requests") == 1
+    assert total(page, "penstock_limit_refusals_total", family="haiku") == 0
+    assert total(page, "penstock_limit_calls", family="haiku") >= 8
+    assert total(page, "penstock_outage", family="haiku") == 0
 
 
 async def test_everything_served_is_declared_and_almost_all_is_always_served(log):

@@ -112,6 +112,9 @@ def test_what_the_docs_show_is_accepted(changes: dict[str, Any]) -> None:
         ({"start_from": datetime(2026, 1, 1)}, "start_from= needs a time zone: datetime(…, tzinfo=UTC)"),  # noqa: DTZ001
         ({"max_attempts": 0}, "max_attempts=0: a whole number of at least 1"),
         ({"max_batch_items": 2.5}, "max_batch_items=2.5: a whole number"),
+        ({"weight": 0}, "weight=0: a number from 0.001 to 1000"),
+        ({"weight": float("nan")}, "weight=nan: a number from 0.001 to 1000"),
+        ({"weight": True}, "weight=True: a number from 0.001 to 1000"),
         ({"max_event_tokens": "20k"}, "max_event_tokens='20k': a whole number"),
         ({"max_call_seconds": 0}, "max_call_seconds=0: seconds, more than 0"),
         ({"show": {"text", "body"}}, "show= names fields that Event lacks: ['body']"),

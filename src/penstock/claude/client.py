@@ -176,6 +176,7 @@ def read_reply(body: bytes, headers: Mapping[str, str] | httpx2.Headers) -> Repl
             tokens=_tokens(usage),
             refusal=str(details.get("category") or ""),
             simulated=SIMULATED_HEADER in headers,
+            headers=headers,
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         return Trouble(200, "unreadable", message=f"{type(error).__name__}: {error}", headers=headers)

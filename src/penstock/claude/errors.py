@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
+from penstock.flow.headers import server_time
 from penstock.outcome import AgainReason
 
 MAX_RETRY_AFTER_SECONDS = 900.0
@@ -27,6 +28,7 @@ Action = Literal[
 
 _STOP_CODES = frozenset({"organization_on_hold", "cmek_key_disabled", "workspace_policy_violation"})
 _SPEND_CODES = frozenset({"enforced_spend_limit_reached", "contract_spend_limit_reached"})
+_RAMP_CODE = "ramp_limit_exceeded"
 _OWN_SPEND_LIMIT = ("You have reached your specified", "Your credit balance is too low")
 """The only messages that are matched: these 400s have no code."""
 
@@ -62,6 +64,8 @@ class Reaction(NamedTuple):
     may_be_billed: bool = False
     is_outage: bool = False
     """A sign that the API is unwell."""
+    grows_too_fast: bool = False
+    """A rate limit of growth, not of use."""
     detail: str = ""
 
 
@@ -77,7 +81,7 @@ def react(trouble: Trouble) -> Reaction:
     if status in {401, 403, 404} or trouble.code in _STOP_CODES:
         return Reaction("stop", "rejected", detail=detail)
     if status == 429:
-        return Reaction("wait", "rate_limited", after, detail=detail)
+        return Reaction("wait", "rate_limited", after, grows_too_fast=trouble.code == _RAMP_CODE, detail=detail)
     asked_to_retry = trouble.headers.get("x-should-retry") == "true"
     if status in {408, 409} or status >= 500 or trouble.code == "request_body_timeout" or asked_to_retry:
         return _server_failed(trouble, after, detail)
@@ -136,7 +140,9 @@ def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
         return _sane(seconds)
     try:
         date = email.utils.parsedate_to_datetime(said)
-        return _sane(date.timestamp() - time.time())
+        # The API's own clock says how far ahead that is: ours may be minutes off.
+        now = server_time(headers)
+        return _sane(date.timestamp() - (now.timestamp() if now else time.time()))
     except (ValueError, TypeError, OverflowError):
         return None
 

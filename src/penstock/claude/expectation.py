@@ -9,6 +9,7 @@ from penstock.claude.models import Model, Tokens
 from penstock.claude.schema import Size
 
 _LEARNING = 0.1
+"""Of the latest reply in the means; the first ones count for more, so that a wrong guess is soon forgotten."""
 _FIRST_ITEM_TOKENS = 150.0
 _THINKING_TOKENS, _THINKING_TOKENS_PER_ITEM = 4_000, 200
 _MARGIN = 4.0
@@ -20,17 +21,29 @@ _MOST_STRETCH = 64.0
 class Expectation:
     """Of one task on one model."""
 
-    __slots__ = ("_input_ratio", "_model", "_output", "_prefix", "_size", "_stretch", "_thinks", "item_tokens")
+    __slots__ = (
+        "_input_ratio",
+        "_model",
+        "_output",
+        "_prefix",
+        "_seen",
+        "_size",
+        "_stretch",
+        "_thinks",
+        "_whole_prefix",
+        "item_tokens",
+    )
 
     def __init__(self, model: Model, size: Size, prefix_tokens: int, *, thinks: bool) -> None:
         self._model = model
         self._size = size
         self._thinks = thinks
-        self._prefix = float(prefix_tokens)
+        self._whole_prefix = self._prefix = float(prefix_tokens)
         """Uncached tokens of a call beside its events: falls towards 0 once the prefix is read from the cache."""
         self._output = float(size.typical + (_THINKING_TOKENS_PER_ITEM if thinks else 0))
         self._input_ratio = 1.0
         self._stretch = 1.0
+        self._seen = 0
         self.item_tokens = _FIRST_ITEM_TOKENS
         """Estimated input tokens of an average event."""
 
@@ -64,8 +77,14 @@ class Expectation:
         if cut:
             self._stretch = min(self._stretch * 2.0, _MOST_STRETCH)
             return
-        if tokens.cache_read:
-            self._prefix += _LEARNING * (0.0 - self._prefix)
-            self._input_ratio += _LEARNING * (tokens.input / events_tokens - self._input_ratio)
-        self._output += _LEARNING * (tokens.output / items - self._output)
-        self.item_tokens += _LEARNING * (events_tokens / items - self.item_tokens)
+        self._seen += 1
+        learning = max(_LEARNING, 1.0 / (self._seen + 1))
+        if tokens.cache_read or tokens.cache_write:
+            self._prefix += learning * (tokens.cache_write - self._prefix)
+            self._input_ratio += learning * (tokens.input / events_tokens - self._input_ratio)
+        else:  # too short for the cache: instructions and events are counted as one
+            ratio = tokens.input / (self._whole_prefix + events_tokens)
+            self._input_ratio += learning * (ratio - self._input_ratio)
+            self._prefix = self._whole_prefix * self._input_ratio
+        self._output += learning * (tokens.output / items - self._output)
+        self.item_tokens += learning * (events_tokens / items - self.item_tokens)

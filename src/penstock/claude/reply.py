@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -38,6 +38,8 @@ class Reply(NamedTuple):
     refusal: str = ""
     """The category of a refusal."""
     simulated: bool = False
+    headers: Mapping[str, str] = {}
+    """Of the response: they name the account's limits."""
 
     @property
     def is_billed(self) -> bool:

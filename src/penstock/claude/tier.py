@@ -14,8 +14,9 @@ from penstock.claude.expectation import Expectation
 from penstock.claude.models import Model
 from penstock.claude.prompt import Prompt, event_tokens, fresh_ids, most_tokens
 from penstock.claude.reply import Reply, outcomes
+from penstock.claude.warmth import Warmth
 from penstock.errors import TierStopped
-from penstock.flow.base import Cause, Estimate, Usage, Wait
+from penstock.flow.base import KINDS, Cause, Clock, Estimate, Usage, Wait
 from penstock.flow.gate import Gate, Permit
 from penstock.outcome import Again, AgainReason, Charge, Failure, Outcome, Responder, share
 from penstock.task import Task
@@ -27,12 +28,19 @@ _WAITING: dict[Cause, AgainReason] = {
     "output_tokens": "rate_limited",
     "retry_after": "rate_limited",
     "concurrency": "busy",
+    "cold_cache": "busy",
     "spend": "spend_cap",
     "outage": "overloaded",
     "stopped": "busy",
 }
-_LOOK_AGAIN_SECONDS: dict[Cause, float] = {"spend": 1.0, "outage": 0.25}
-"""Where nobody knows until when: no use in asking all the time."""
+_LOOK_AGAIN_SECONDS: dict[Cause, float] = {
+    "requests": 1.0,
+    "input_tokens": 1.0,
+    "output_tokens": 1.0,
+    "spend": 1.0,
+    "outage": 0.25,
+}
+"""Where nobody knows exactly until when: no use in asking all the time."""
 _CUT = ("max_tokens", "model_context_window_exceeded")
 _ALL_REJECTED = 3
 """So many single events rejected before anything was answered: the request is wrong, not the events."""
@@ -42,13 +50,18 @@ _RETRY_SECONDS = 1.0
 class _Asked:
     """What this tier keeps of one task."""
 
-    __slots__ = ("expectation", "has_answered", "prompt", "rejected", "task")
+    __slots__ = ("expectation", "has_answered", "prompt", "rejected", "task", "warmth")
 
-    def __init__(self, task: Task[Any, Any], model: Model, options: ClaudeOptions) -> None:
+    def __init__(self, task: Task[Any, Any], model: Model, options: ClaudeOptions, clock: Clock) -> None:
         self.task = task
         self.prompt = Prompt(task, model, effort=options.effort, cache_ttl=options.cache_ttl)
         self.expectation = Expectation(
             model, self.prompt.form.size, self.prompt.tokens, thinks=model.thinks(options.effort)
+        )
+        self.warmth = Warmth(
+            clock,
+            lives_seconds=3600.0 if options.cache_ttl == "1h" else 300.0,
+            is_cached=self.prompt.tokens >= model.min_cacheable_tokens,
         )
         self.has_answered = False
         self.rejected: set[tuple[str, int, int]] = set()
@@ -83,13 +96,17 @@ class ClaudeTier:
         if isinstance(permit, Wait):
             return [self._waiting(permit)] * len(items)
         replies = self._replies
+        asked.warmth.begin()
         try:
             ids = fresh_ids(len(items))
             request = asked.prompt.compose(items, ids, max_tokens)
             reply = await self._client.send(request, timeout_seconds=task.max_call_seconds)
         except BaseException:
             permit.unconfirmed()
+            asked.warmth.end(answered=False)
             raise
+        permit.hear(reply.headers)
+        asked.warmth.end(answered=isinstance(reply, Reply))
         if isinstance(reply, Trouble):
             return self._failed(asked, items, permit, reply, replies)
         return self._answered(asked, items, ids, permit, reply)
@@ -100,27 +117,29 @@ class ClaudeTier:
             return Capacity(0, cause="stopped")
         asked = self.prepare(task)
         expected = asked.expectation
-        input_room, output_room = self._gate.limits.capacity(self.model.family)
+        input_room, output_room = self._gate.limits.capacity(self.model.family, task.name)
         full = max(1, min(task.max_batch_items, expected.most_items(), int(output_room / expected.output_tokens(1))))
         wait: Wait | None = None
         for items in dict.fromkeys((full, max(1, full // 4), 1)):
-            wait = self._gate.check(self._guess(asked, items))
+            wait = self._gate.check(self._guess(asked, items)) or asked.warmth.check()
             if wait is None:
                 tokens = min(expected.most_event_tokens(asked.prompt.tokens), max(1, int(input_room)))
                 return Capacity(items, tokens=tokens)
             if wait.cause != "spend" or wait.until is not None:
                 break  # only the end of the money is a reason for smaller calls
         assert wait is not None
-        until = wait.until
-        if until is None and wait.cause in _LOOK_AGAIN_SECONDS:
-            until = self._gate.clock() + _LOOK_AGAIN_SECONDS[wait.cause]
+        until, soon = wait.until, self._gate.clock() + _LOOK_AGAIN_SECONDS.get(wait.cause, 0.0)
+        if wait.cause in KINDS:  # the share may have grown by then
+            until = min(until or soon, soon)
+        elif until is None and wait.cause in _LOOK_AGAIN_SECONDS:
+            until = soon
         return Capacity(0, cause=wait.cause, until=until)
 
     def prepare(self, task: Task[Any, Any]) -> _Asked:
         """Make the prompt of a task now; raises `TaskError` where its output model cannot be asked for."""
         asked = self._asked.get(id(task))
         if asked is None:
-            asked = self._asked[id(task)] = _Asked(task, self.model, self._options)
+            asked = self._asked[id(task)] = _Asked(task, self.model, self._options, self._gate.clock)
         return asked
 
     async def close(self) -> None:
@@ -132,6 +151,7 @@ class ClaudeTier:
             asked.expectation.input_tokens(event_tokens(items)),
             asked.expectation.output_tokens(len(items)),
             self.model.worst_nanousd(most_tokens(items, asked.prompt), max_tokens),
+            asked.task.name,
         )
 
     def _guess(self, asked: _Asked, items: int) -> Estimate:
@@ -143,6 +163,7 @@ class ClaudeTier:
             expected.input_tokens(events_tokens),
             expected.output_tokens(items),
             self.model.worst_nanousd(worst_prompt, expected.max_tokens(items)),
+            asked.task.name,
         )
 
     def _waiting(self, wait: Wait) -> Again:
@@ -214,7 +235,9 @@ class ClaudeTier:
 def _close(permit: Permit, reaction: Reaction) -> None:
     if reaction.may_be_billed:
         permit.unconfirmed(outage=reaction.is_outage)
-    elif reaction.reason in {"rate_limited", "overloaded"}:
+    elif reaction.reason == "rate_limited":
+        permit.refused(reaction.after_seconds, grows_too_fast=reaction.grows_too_fast)
+    elif reaction.reason == "overloaded":
         permit.dropped(reaction.after_seconds)
     else:
         permit.ignored(outage=reaction.is_outage)

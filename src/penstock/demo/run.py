@@ -261,25 +261,14 @@ class _Demo:
         return settings.model_copy(update=changes)
 
     def _live_settings(self) -> Settings:
-        """The ceiling and the account's limits are divided among the workers, so that together they keep them."""
+        """The ceiling is divided among the workers, so that together they keep it; the limits they share by themselves."""
         settings = self._options.settings
         share = len(REFERENCES) * self._options.workers
-        default = settings.limits or {"default": LimitOptions()}
         changes: dict[str, Any] = {
             "log": self._place.log,
             "spend": SpendOptions(self._options.ceiling_usd / share),
-            "limits": {name: _divided(limits, share) for name, limits in default.items()},
         }
         return settings.model_copy(update=changes)
-
-
-def _divided(limits: LimitOptions, share: int) -> LimitOptions:
-    return replace(
-        limits,
-        requests_per_minute=max(1, limits.requests_per_minute // share),
-        input_tokens_per_minute=max(1, limits.input_tokens_per_minute // share),
-        output_tokens_per_minute=max(1, limits.output_tokens_per_minute // share),
-    )
 
 
 def _terminal() -> Console:

@@ -13,8 +13,10 @@ from penstock.engine.guard import GuardOptions, make_guard
 from penstock.engine.hooks import through_hooks
 from penstock.engine.isolation import halves
 from penstock.engine.pace import Pace
+from penstock.engine.repeating import Repeating
 from penstock.engine.retry import RetryOptions, backoff_seconds
 from penstock.engine.stage import Stage
+from penstock.flow.retries import RetryBudget
 from penstock.outcome import WEATHER, Again, Answer, Deferred, Failure, FailureReason, Outcome
 
 if TYPE_CHECKING:
@@ -96,21 +98,24 @@ class Cascade:
             self.stages[item.step].batcher.add(item, self._clock())
 
     def __len__(self) -> int:
-        return sum(len(stage.batcher) for stage in self.stages)
+        return sum(len(stage.batcher) + len(stage.repeating) for stage in self.stages)
 
     def waiting(self) -> Iterator[Item]:
         """All items that wait for a call."""
         for stage in self.stages:
             yield from stage.batcher
+            yield from stage.repeating
 
     def discard(self, unwanted: Callable[[Item], bool]) -> list[Item]:
         """Take out items that will not be asked here any more."""
-        return [item for stage in self.stages for item in stage.batcher.discard(unwanted)]
+        found = [part.discard(unwanted) for stage in self.stages for part in (stage.batcher, stage.repeating)]
+        return [item for gone in found for item in gone]
 
     def hurry(self, partitions: Container[Partition]) -> None:
         """These partitions leave: what was to come back later comes back now."""
         for stage in self.stages:
             stage.batcher.hurry(lambda item: item.partition in partitions)
+            stage.batcher.add_again(stage.repeating.hurry(lambda item: item.partition in partitions), self._clock())
 
     def take_past(self) -> list[Ending]:
         """Items that are not to be asked any more because their deadline is over, where the task wants it so."""
@@ -129,7 +134,7 @@ class Cascade:
         """A batch that may go now. Later steps first: to finish is better than to begin."""
         now = self._clock()
         for stage in reversed(self.stages):
-            if not len(stage.batcher):
+            if not (len(stage.batcher) or len(stage.repeating)):
                 stage.wait_for("", now)
                 continue
             if stage.hold_until > now:
@@ -141,10 +146,13 @@ class Cascade:
                 # No time is known: the end of a call of ours wakes us; of another task's, only a look.
                 stage.look_at = now + LOOK_SECONDS if capacity.until is None else 0.0
                 continue
-            stage.wait_for("", now)
+            if repeated := stage.repeating.release(now, at_once=self.is_draining):
+                stage.batcher.add_again(repeated, now)
+            stage.wait_for("" if len(stage.batcher) else "retry_budget", now)
             stage.look_at = 0.0
             batch = stage.batcher.take(capacity, now, at_once=self.is_draining or stage.calls == 0)
             if batch:
+                stage.repeating.note_call(now)
                 return stage, batch
         return None
 
@@ -154,7 +162,8 @@ class Cascade:
         times = [
             max(due, stage.hold_until, stage.look_at)
             for stage in self.stages
-            if (due := stage.batcher.due_at(now)) is not None
+            for due in (stage.batcher.due_at(now), stage.repeating.due_at(now))
+            if due is not None
         ]
         if self._task.past_deadline == "bury":
             left = (stage.batcher.deadline_in_seconds() for stage in self.stages)
@@ -172,6 +181,7 @@ class Cascade:
         now_ms = time.time_ns() // 1_000_000
         endings: list[Ending] = []
         split: list[Item] = []
+        failed: list[Item] = []
         if stage.guard is not None:  # before the hooks: they may change an output
             stage.guard.sample(items, outcomes, together)
         for item, outcome in zip(items, outcomes, strict=True):
@@ -181,12 +191,16 @@ class Cascade:
             if isinstance(outcome, Again) and outcome.split and together > 1:
                 split.append(item)
                 continue
+            if isinstance(outcome, Again) and outcome.reason in _API_FAILED and not outcome.is_attempt:
+                failed.append(item)
+                continue
             checked = through_hooks(self._task, item, outcome) if isinstance(outcome, Answer) else outcome
             ending = self._settle_one(stage, item, checked, seconds)
             if ending is not None:
                 endings.append(Ending(item, ending))
         if split:
             stage.batcher.add_apart(halves(split))
+        stage.repeating.add(failed)
         self._feel_weather(stage, outcomes, seconds, together)
         return endings
 
@@ -194,7 +208,8 @@ class Cascade:
         pace = Pace(self._task.latency_target_seconds)
         guard = make_guard(self._task, step.name, self._guard_options)
         batcher = Batcher(self._task.max_batch_items, self._limits, pace=pace, guard=guard, unix=self._unix)
-        return Stage(index, step, tier, batcher, pace, guard)
+        budget = RetryBudget(self._retry.budget_share, self._retry.budget_least_per_minute)
+        return Stage(index, step, tier, batcher, pace, guard, Repeating(budget))
 
     def _settle_one(self, stage: Stage, item: Item, outcome: Outcome, seconds: float) -> EndingOutcome | None:
         match outcome:
@@ -299,5 +314,6 @@ _FINAL: dict[str, FailureReason] = {
     "refused": "refused",
     "rejected": "rejected",
 }
+_API_FAILED = frozenset({"overloaded", "unreachable", "server_error", "timed_out"})
 _ANOTHER_MAY_DO_BETTER = frozenset({"missing", "invalid_output", "truncated", "refused"})
 _NEEDS_A_PAUSE = frozenset({"server_error", "timed_out", "unreachable"}) | (WEATHER - {"busy"})

@@ -27,6 +27,8 @@ from penstock.engine.fetching import Fetches
 from penstock.engine.guard import GuardOptions
 from penstock.engine.holds import Holds
 from penstock.engine.intake import Intake, IntakeLimits
+from penstock.engine.late import without_late
+from penstock.engine.portion import Portion
 from penstock.engine.readings import Reading, StageReading, oldest_seconds
 from penstock.engine.retry import RetryOptions
 from penstock.engine.tally import tally
@@ -34,16 +36,15 @@ from penstock.engine.waits import Waits
 from penstock.errors import LogUnavailable, RecordsLost, UserError
 from penstock.telemetry.counts import Counts
 from penstock.telemetry.pulse import Pulse, Trouble
-from penstock.tier import ERASED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from penstock.engine.stage import Stage
+    from penstock.flow.base import TakesShares
     from penstock.log.base import Assignment, Consumer, EventLog
     from penstock.log.losses import Loss
     from penstock.log.offset_map import OffsetMap
-    from penstock.outcome import Outcome
     from penstock.record import Partition, Record
     from penstock.task import Task
     from penstock.tier import Item, Tier
@@ -72,7 +73,13 @@ class Pipeline:
     """One task on one log. `run` works until `stop` is set, then drains; it is the log's `Listener`."""
 
     def __init__(
-        self, task: Task[Any, Any], tiers: Sequence[Tier], log: EventLog, options: PipelineOptions | None = None
+        self,
+        task: Task[Any, Any],
+        tiers: Sequence[Tier],
+        log: EventLog,
+        options: PipelineOptions | None = None,
+        *,
+        shares: TakesShares | None = None,
     ) -> None:
         self.task = task
         self.counts = Counts()
@@ -82,6 +89,7 @@ class Pipeline:
         self._intake = Intake(task, self._checkpoint, self._options.intake, self.counts.headers_ignored)
         self._fetches = Fetches(task)
         self._cascade = Cascade(task, tiers, self._options.batch, self._options.retry, guard=self._options.guard)
+        self._portion = Portion(task, log, shares)
         self._waits = Waits(task.name)
         self._holds = Holds(task.name, self._checkpoint)
         self._committer = Committer(task, self._checkpoint, self.counts)
@@ -248,25 +256,10 @@ class Pipeline:
         tally(self.counts, stage.step.name, outcomes, seconds)
         current = [self._checkpoint.epoch(item.partition) == item.epoch for item in items]
         if not all(current):
-            items, outcomes = self._without_late(items, outcomes, current)
+            items, outcomes = without_late(items, outcomes, current, self._committer, self._intake)
         self._resolve(self._cascade.settle(stage, items, outcomes, seconds, together))
         if self._leaving:
             self._let_go(self._leaving)
-
-    def _without_late(
-        self, items: list[Item], outcomes: Sequence[Outcome], current: list[bool]
-    ) -> tuple[list[Item], list[Outcome]]:
-        """Answers for partitions that are ours no longer, or erased, are dropped and their cost counted as waste."""
-        for item, outcome, is_current in zip(items, outcomes, current, strict=True):
-            if not is_current:
-                charges = [outcome.charge] if outcome.charge else []
-                if item.epoch == ERASED:  # what it cost before went with the erasure
-                    self._committer.waste(charges, "erased while it was asked")
-                else:
-                    self._committer.give_up(item.own_charges + charges, "answered after the partition was lost")
-                self._intake.release(item)
-        kept = [pair for pair, is_current in zip(zip(items, outcomes, strict=True), current, strict=True) if is_current]
-        return [item for item, _ in kept], [outcome for _, outcome in kept]
 
     def _resolve(self, endings: Sequence[Ending]) -> None:
         for ending in endings:
@@ -283,6 +276,7 @@ class Pipeline:
         for assignment in assignments:
             self._leaving.discard(assignment.partition)
             self._checkpoint.begin(assignment.partition, assignment.done)
+        self._portion.changed(self._checkpoint.partitions())
         logger.info(
             "%s: %d partitions more, %d in all", self.task.name, len(assignments), len(self._checkpoint.partitions())
         )
@@ -341,6 +335,7 @@ class Pipeline:
             self._intake.release(item)
             self._committer.give_up(item.own_charges, why)
         self._leaving -= partitions
+        self._portion.changed(self._checkpoint.partitions())
 
     # --- the end ------------------------------------------------------------------------------------------------------
 
@@ -362,6 +357,7 @@ class Pipeline:
         await self._committer.commit(time.monotonic() + LAST_COMMIT_SECONDS)
         await self._cancel(*loops)
         await self._fetches.close()
+        await self._portion.close()
         await consumer.close()
         for tier in self._tiers:
             await tier.close()

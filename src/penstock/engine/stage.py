@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from penstock.engine.batcher import Batcher
     from penstock.engine.guard import Guard
     from penstock.engine.pace import Pace
+    from penstock.engine.repeating import Repeating
     from penstock.task import Step
     from penstock.tier import Tier
 
@@ -28,6 +29,8 @@ class Stage:
     pace: Pace
     guard: Guard | None
     """None where nothing is asked a second time."""
+    repeating: Repeating
+    """Calls that failed by the API's fault."""
     calls: int = 0
     """Calls in flight."""
     hold_until: float = 0.0

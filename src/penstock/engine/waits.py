@@ -23,7 +23,9 @@ _WHAT_TO_DO = {
     "unreachable": "the API cannot be reached; it is tried from time to time",
     "overloaded": "the API is overloaded; it is tried from time to time",
 }
-_QUIET = frozenset({"concurrency", "busy", "requests", "input_tokens", "output_tokens", "rate_limited"})
+_QUIET = frozenset(
+    {"concurrency", "cold_cache", "retry_budget", "busy", "requests", "input_tokens", "output_tokens", "rate_limited"}
+)
 """Working at a limit is what a backlog is for; metrics tell it."""
 
 

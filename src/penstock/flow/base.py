@@ -7,14 +7,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 from penstock.errors import SettingsError
 
 Clock = Callable[[], float]
 """Monotonic seconds; tests bring their own."""
 
-Cause = Literal["requests", "input_tokens", "output_tokens", "retry_after", "concurrency", "spend", "outage", "stopped"]
+Kind = Literal["requests", "input_tokens", "output_tokens"]
+"""The limits of a model family. Token counting and the Message Batches lane have pools of their own: none of these."""
+KINDS: tuple[Kind, ...] = ("requests", "input_tokens", "output_tokens")
+
+Cause = Literal[
+    "requests",
+    "input_tokens",
+    "output_tokens",
+    "retry_after",
+    "concurrency",
+    "cold_cache",
+    "spend",
+    "outage",
+    "stopped",
+]
 """Bounded, so that it can label metrics; the vocabulary of `Capacity.cause`."""
 
 
@@ -27,6 +41,8 @@ class Estimate(NamedTuple):
     """Uncached input and cache writes: cache reads do not count."""
     output_tokens: int
     worst_nanousd: int
+    task: str = ""
+    """Whose share of the limits it takes."""
 
 
 class Usage(NamedTuple):
@@ -42,6 +58,24 @@ class Wait(NamedTuple):
 
     cause: Cause
     until: float | None = None
+
+
+class Explanation(NamedTuple):
+    """Why the calls of one family wait, for a person to read."""
+
+    cause: Cause
+    since: float
+    """On the gate's clock, as `until` is."""
+    until: float | None
+    """By estimate; None where nobody knows."""
+
+
+class TakesShares(Protocol):
+    """Who is told which part of a task's work this process has."""
+
+    def note_share(self, task: str, assigned: int, total: int) -> None:
+        """So many of the task's partitions are ours, of so many that there are."""
+        ...
 
 
 def positive(setting: str, value: float) -> None:

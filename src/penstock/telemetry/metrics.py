@@ -132,6 +132,57 @@ LAG_SECONDS = Metric(
 )
 LAG_SEEN = Metric("penstock_lag_seen_timestamp_seconds", "gauge", "When the lag was looked at last, as Unix time.")
 
+# --- the account's limits --------------------------------------------------------------------------------------------
+LIMIT = Metric(
+    "penstock_limit_per_second",
+    "gauge",
+    "The account's limit as known now, from settings, then from replies; `kind` is requests, input_tokens or output_tokens.",
+    ("family", "kind"),
+)
+LIMIT_LEVEL = Metric(
+    "penstock_limit_level_ratio",
+    "gauge",
+    "How full replies show the account's bucket to be: 0 is empty. Missing while nothing fresh is known.",
+    ("family", "kind"),
+)
+LIMIT_BASE = Metric(
+    "penstock_limit_base_ratio",
+    "gauge",
+    "This worker's base share of the account: its part of the partitions times the task's part of all weights.",
+    ("task", "family"),
+)
+LIMIT_GRANTED = Metric(
+    "penstock_limit_granted_ratio",
+    "gauge",
+    "Part of the account's limit that this worker may use now: base share, what is borrowed, less a slow start.",
+    ("task", "family", "kind"),
+)
+LIMIT_BORROWED = Metric(
+    "penstock_limit_borrowed_ratio",
+    "gauge",
+    "Part of the account's limit that is borrowed from idle neighbours; below 0: given up to others.",
+    ("task", "family", "kind"),
+)
+LIMIT_USED = Metric(
+    "penstock_limit_used_total",
+    "counter",
+    "Requests and tokens taken from the account's limit; its rate by the limit is the share in use.",
+    ("task", "family", "kind"),
+)
+LIMIT_WAITS = Metric("penstock_limit_waits_total", "counter", "Times that calls began to wait.", ("family", "cause"))
+LIMIT_REFUSALS = Metric(
+    "penstock_limit_refusals_total",
+    "counter",
+    "Calls answered 429: `rate` for a limit, `ramp` for use that grew too fast.",
+    ("family", "kind"),
+)
+LIMIT_CALLS = Metric(
+    "penstock_limit_calls", "gauge", "Calls that may be in flight now, as found out from overload.", ("family",)
+)
+OUTAGE = Metric(
+    "penstock_outage", "gauge", "1 while an outage of the family holds back all but trial calls.", ("family",)
+)
+
 # --- money -----------------------------------------------------------------------------------------------------------
 TOKENS = Metric(
     "penstock_tokens_total",

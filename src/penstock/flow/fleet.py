@@ -1,0 +1,126 @@
+"""One account, many workers, nobody between them: how much of each limit is ours at this moment.
+
+account → [fleet] → limits
+
+The account's own bucket is the notice board: every reply shows every worker how full it stands. Each worker answers the
+same level with the same stretch of its base share, so shares stay in proportion whoever came first. A full bucket means
+that others leave something: stretch grows, step by step. An emptying one means that together we take too much: it
+shrinks, several times as fast. A 429 shrinks it at once. See `docs/explanation/flow-control.md`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Literal
+
+from penstock.flow.account import Tank
+from penstock.flow.base import positive
+
+STEADY_LEVEL = 0.35
+"""At this level of the account's bucket everybody takes exactly the base share."""
+_SPARE_LEVEL = 0.3
+_NEAR, _FAR = 4.0, 9.0
+"""Gentle about the steady level, steep far from it: a level of 1 lends up to 150 times the base share, one of 0 leaves a sixth."""
+_OVERDRIVE = 1.05
+"""A single worker may take a little more than the limit while the bucket is fuller than steady: idle seconds are made up for."""
+_FULL = 0.9
+_SETTLING_SECONDS = 4.0
+_FALLS_TIMES_FASTER = 4.0
+_LEAST_STRETCH = math.log(0.05)
+_LEAST_BLIND = math.log(0.5)
+"""As far as a level that may be misread shrinks a share without any 429."""
+_REFUSED = 0.3
+_REMEMBERED_SECONDS = 60.0
+_LEAST_SHARE = 0.01
+"""Of a worker that owns nothing now: what is in flight still comes to its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class FleetOptions:
+    """How workers share one account."""
+
+    rise_per_second: float = 0.1
+    """So fast a share may grow while others leave something unused (0.1: by a tenth each second)."""
+
+    def __post_init__(self) -> None:
+        """A share that cannot grow would never use what others leave."""
+        for option in fields(self):
+            positive(f"fleet.{option.name}", getattr(self, option.name))
+
+
+Need = Literal["binding", "beside", "none"]
+"""Calls wait for this limit; for another one of the family; for none."""
+
+
+class Stretch:
+    """Of one task's share of one limit: 0 is the base share, above it is borrowed, below it given up. A logarithm."""
+
+    __slots__ = ("_at", "_refused_at", "_rise", "value")
+
+    def __init__(self, options: FleetOptions, now: float) -> None:
+        self._rise = options.rise_per_second
+        self._at = now
+        self._refused_at = -math.inf
+        self.value = 0.0
+
+    def move(self, tank: Tank, base: float, now: float, *, need: Need, news_seconds: float) -> float:
+        """Follow the account's level; the share of the whole limit that is granted now."""
+        elapsed, self._at = min(now - self._at, 5.0), max(now, self._at)
+        most = math.log(_OVERDRIVE / base)
+        # What waits for nothing borrows nothing; what waits for another limit keeps what it has of this one.
+        bound = {"binding": most, "beside": self.value, "none": 0.0}[need]
+        goal = min(self._goal(tank, now, news_seconds), bound, most)
+        step = (goal - self.value) * min(1.0, elapsed / _SETTLING_SECONDS)
+        # In the time that news take no more may go wrong than the account's bucket can bear.
+        rise = min(self._rise, 0.25 / news_seconds) * min(1.0, tank.holds_seconds / 15.0)
+        fall = min(1.0, _FALLS_TIMES_FASTER * rise)
+        if self.value < 0.0:  # on the way back to the base shares, which add up to the limit, there is no danger
+            rise = fall
+        self.value = min(self.value + min(max(step, -fall * elapsed), rise * elapsed), most)
+        return base * math.exp(self.value)
+
+    def refused(self, now: float, news_seconds: float) -> None:
+        """A 429. Calls that were on their way together are turned away together: they count once."""
+        if now - self._refused_at >= max(2.0, news_seconds):
+            self._refused_at = now
+            self.value = max(self.value - _REFUSED, _LEAST_STRETCH)
+
+    def _goal(self, tank: Tank, now: float, news_seconds: float) -> float:
+        level = tank.level(now)
+        if level is None:  # nothing known: the base share, neither more nor less
+            return 0.0
+        # Where the level will be when this answer has come through, and what is in flight is counted.
+        ahead = level + tank.trend * (2.0 * news_seconds + _SETTLING_SECONDS)
+        # A small bucket says little between full and empty, and empties before anyone can answer: keep more in it.
+        size = min(1.0, tank.holds_seconds / 30.0)
+        off = min(max(ahead, 0.0), 1.0) - (STEADY_LEVEL + (1.0 - size) * _SPARE_LEVEL)
+        goal = (_NEAR * off + _FAR * off**3) * max(size, 0.2)
+        if min(level, ahead) > _FULL:  # whatever its size: more comes in than all of us take
+            goal = max(goal, self.value + 1.0)
+        is_sure = tank.is_sized or now - self._refused_at < _REMEMBERED_SECONDS
+        least = _LEAST_STRETCH if is_sure else _LEAST_BLIND
+        return max(goal, least)
+
+
+class Shares:
+    """The base shares of this process's tasks: its part of each task's partitions times the task's part of all weights."""
+
+    __slots__ = ("_parts", "_weights")
+
+    def __init__(self, weights: Mapping[str, float] | None = None) -> None:
+        self._weights = dict(weights or {})
+        self._parts: dict[str, float] = {}
+
+    def note(self, task: str, assigned: int, total: int) -> None:
+        """So many of the task's partitions are ours."""
+        self._parts[task] = min(max(assigned / total, 0.0), 1.0) if total > 0 else 1.0
+
+    def base(self, task: str) -> float:
+        """The task's part of the account in this process; of a task that nobody declared, all of it."""
+        part = self._parts.get(task, 1.0)
+        weight = self._weights.get(task)
+        if weight is not None:
+            part *= weight / sum(self._weights.values())
+        return max(part, _LEAST_SHARE)

@@ -1,0 +1,56 @@
+"""The part of a task's partitions that is ours is told whenever it changes."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fakes import ScriptedTier, make_task, note
+from penstock.engine.pipeline import Pipeline, PipelineOptions
+from penstock.log.sqlite import SqliteLog
+from penstock.log.topics import topic_specs
+
+QUICK = PipelineOptions(commit_interval_seconds=0.01, drain_seconds=1.0)
+
+
+@dataclass
+class Told:
+    """Who is told."""
+
+    shares: list[tuple[str, int, int]] = field(default_factory=list)
+
+    def note_share(self, task: str, assigned: int, total: int) -> None:
+        """Keep it."""
+        self.shares.append((task, assigned, total))
+
+
+async def until(condition):
+    """Wait for it; the caller's time-out is a bound against hanging."""
+    while not condition():  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+
+
+async def test_two_workers_are_told_their_parts(tmp_path: Path):
+    """One worker has all partitions; with a second one each has its part of them, and together they have all."""
+    log, task = SqliteLog(tmp_path / "events.db"), make_task(ScriptedTier())
+    await log.create_topics(topic_specs(task, 6))
+    await log.append([note(number) for number in range(10)])
+    one, two, ends = Told(), Told(), (asyncio.Event(), asyncio.Event())
+    runs = [Pipeline(task, [ScriptedTier()], log, QUICK, shares=told) for told in (one, two)]
+    try:
+        async with asyncio.timeout(20):
+            first = asyncio.create_task(runs[0].run(ends[0]))
+            await until(lambda: ("labeler", 12, 12) in one.shares)
+            second = asyncio.create_task(runs[1].run(ends[1]))
+            await until(lambda: two.shares and 0 < two.shares[-1][1] < 12)
+            await until(lambda: one.shares[-1][1] + two.shares[-1][1] == 12)
+            assert one.shares[-1][2] == two.shares[-1][2] == 12
+            ends[1].set()
+            await second
+            assert two.shares[-1][1] == 0
+            await until(lambda: one.shares[-1] == ("labeler", 12, 12))
+            ends[0].set()
+            await first
+    finally:
+        await log.close()

@@ -1,0 +1,79 @@
+"""Law 6 on a virtual clock: the fleet against the simulator's limiter, which shares no code with `penstock.flow`.
+
+`pytest tests/unit/test_flow_model.py -s` prints the figures, as `python -m benchmarks.flow_model` does.
+"""
+
+from __future__ import annotations
+
+import pytest
+from benchmarks.flow_model import HEAD, SCENARIOS, Figures, deaf, fleet, ramp_limited, slow_calls, small_buckets, use
+from benchmarks.flow_picture import picture
+from benchmarks.flow_world import FAMILY, World
+
+LATE_NEWS = (slow_calls, small_buckets)
+"""What is known of the account is old or soon untrue: shares settle later than within a minute."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def table():
+    """The head of the table; every scenario prints its row."""
+    print(f"\n{HEAD}")
+
+
+def run(scenario) -> Figures:
+    figures = scenario()
+    print(figures.row())
+    return figures
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_the_whole_limit_is_used_and_kept(scenario):
+    """Law 6: a backlog uses 95 % of the binding limit, under 0.5 % of calls meet a 429, shares are fair and kept to."""
+    figures = run(scenario)
+    assert figures.used >= 0.95
+    assert figures.refused < 0.005
+    assert figures.fairness >= 0.95
+    assert figures.above_share_seconds <= 0.0
+    if scenario not in LATE_NEWS:
+        assert figures.settled_seconds <= 60.0
+
+
+def test_growth_is_slowed_down_where_the_account_limits_it():
+    """`ramp_limit_exceeded` is met a few times, then use grows as fast as it may, up to the whole limit."""
+    figures = run(ramp_limited)
+    assert figures.used >= 0.95
+    assert figures.refused < 0.01
+
+
+def test_the_model_condemns_workers_that_know_of_no_others():
+    """What rivals do fails here: each keeps the account's limit by itself, and a tenth of the calls is turned away."""
+    assert run(deaf).refused > 0.05
+
+
+def test_an_hours_outage_is_probed_and_left_without_a_burst():
+    """Law 5: an outage costs one trial a wait; after it use grows from a small part, and is whole again in a minute."""
+    world = World()
+    fleet(world, 4)
+    world.run(120.0)
+    before = world.account.calls
+    world.fails = lambda: 120.0 <= world.now < 3720.0
+    world.run(3720.0)
+    in_flight = 4 * 128
+    trials = 4 * 3600 / (0.75 * 30.0) + 4 * 8
+    assert world.failed == world.account.calls - before <= in_flight + trials
+    world.run(3900.0)
+    first = use(world, 3720.0, 3760.0)  # a trial is due within 30 s of the end
+    assert sum(first.values()) < 2.0
+    starts = [entry[0] for entry in world.account.used if entry[0] > 3720.0]
+    most = max(sum(begin <= at < begin + 1.0 for at in starts) for begin in starts[:100])
+    assert most <= 4 * 8, "no more in a second than the calls that each may begin with"
+    assert sum(use(world, 3800.0, 3900.0).values()) >= 0.95
+    assert world.account.refused == 0
+    assert all(not worker.gate.breaker(FAMILY).is_holding for worker in world.workers.values())
+
+
+def test_the_picture_of_a_run_is_an_svg_with_everybody_in_it():
+    """The documentation's picture is made of a run of the model."""
+    drawn = picture()
+    assert drawn.startswith("<svg")
+    assert all(name in drawn for name in ("worker 4", "foreign user", "two of four work"))
