@@ -189,7 +189,7 @@ class Pipeline:
             self._wake_calls.clear()
             if past := self._cascade.take_past():
                 self._resolve(past)
-            while not self._fault and (ready := self._cascade.next_call()):
+            while not self._asks_no_more and (ready := self._cascade.next_call()):
                 self._pulses["calls"].expect(OWN_PATIENCE_SECONDS)
                 self._start_call(*ready)
                 # The call takes its permit in its first step: capacity is asked again only after that.
@@ -301,13 +301,23 @@ class Pipeline:
 
     async def _drain(self, leaving: set[Partition], deadline: float) -> None:
         self._leaving |= leaving
-        self._let_go(leaving)
+        if not isinstance(self._fault, RecordsLost):
+            self._let_go(leaving)
         self._cascade.hurry(leaving)
-        # After a fault nothing new is asked, but what is being asked may still come back.
-        while self._checkpoint.in_flight(leaving) and (self._calls or not self._fault) and time.monotonic() < deadline:
+        # What is being asked may still come back.
+        while (
+            self._checkpoint.in_flight(leaving)
+            and (self._calls or not self._asks_no_more)
+            and time.monotonic() < deadline
+        ):
             self._wake_calls.set()
             await asyncio.sleep(0.01)
         await self._committer.commit(deadline)
+
+    @property
+    def _asks_no_more(self) -> bool:
+        """After a fault nothing new is asked; but what was read before a loss may be nowhere else any more."""
+        return self._fault is not None and not isinstance(self._fault, RecordsLost)
 
     def _let_go(self, leaving: set[Partition]) -> None:
         """Drop the items of leaving partitions that cost nothing yet; what was paid for is asked to its end."""
