@@ -45,6 +45,7 @@ class Batcher:
         pace: Pace | None = None,
         guard: Guard | None = None,
         unix: Callable[[], float] = time.time,
+        by_key: bool = False,
     ) -> None:
         self.max_items = max_items
         """The task's own limit."""
@@ -52,7 +53,7 @@ class Batcher:
         self._pace = pace or Pace(None)
         self._guard = guard
         self._unix = unix
-        self._line = Line(limits.patience_seconds)
+        self._line = Line(limits.patience_seconds, by_key=by_key)
         self._suspicious = Line(limits.patience_seconds)
         self._apart: deque[list[Item]] = deque()
         self._went_apart = False

@@ -207,7 +207,14 @@ class Cascade:
     def _stage(self, index: int, step: Step, tier: Tier) -> Stage:
         pace = Pace(self._task.latency_target_seconds)
         guard = make_guard(self._task, step.name, self._guard_options)
-        batcher = Batcher(self._task.max_batch_items, self._limits, pace=pace, guard=guard, unix=self._unix)
+        batcher = Batcher(
+            self._task.max_batch_items,
+            self._limits,
+            pace=pace,
+            guard=guard,
+            unix=self._unix,
+            by_key=self._task.order == "key",
+        )
         budget = RetryBudget(self._retry.budget_share, self._retry.budget_least_per_minute)
         return Stage(index, step, tier, batcher, pace, guard, Repeating(budget))
 

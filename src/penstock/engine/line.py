@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 FOR_THE_PATIENT = 4
 """Every so many places one is for those who have waited for too long."""
+LANES = 8
+"""With results in the order of keys, a backlog is asked lane by lane: then a slow call holds back the keys of one lane, and not
+every key that is often seen."""
 NEVER_MS = 1 << 62
 _SLACK = 64
 
@@ -30,8 +33,9 @@ _SLACK = 64
 class Line:
     """Items that wait for one tier. Who has waited how long is `Item.waits_since`."""
 
-    def __init__(self, patience_seconds: float) -> None:
+    def __init__(self, patience_seconds: float, *, by_key: bool = False) -> None:
         self._patience_seconds = patience_seconds
+        self._by_key = by_key
         self._plain: deque[Item] = deque()
         self._ranked: OrderedDict[int, Item] = OrderedDict()
         """By number, in the order in which they came."""
@@ -64,6 +68,8 @@ class Line:
         tokens = 0
         if not self._ranked:
             plain = self._plain
+            if self._by_key and len(plain) >= LANES * most_items:
+                batch, tokens = self._take_of_lane(most_items, most_tokens)
             while plain and len(batch) < most_items:
                 tokens += plain[0].tokens
                 if batch and tokens > most_tokens:
@@ -78,6 +84,28 @@ class Line:
                 break
             batch.append(self._leave(number))
         return batch
+
+    def _take_of_lane(self, most_items: int, most_tokens: int) -> tuple[list[Item], int]:
+        """Of the next batches' worth, those whose keys share a lane with the first: its order stays, and it always leaves."""
+        plain = self._plain
+        lane = _lane(plain[0])
+        batch: list[Item] = []
+        passed: list[Item] = []
+        tokens = 0
+        for _ in range(LANES * most_items):
+            item = plain.popleft()
+            if _lane(item) != lane:
+                passed.append(item)
+                continue
+            tokens += item.tokens
+            if batch and tokens > most_tokens:
+                passed.append(item)
+                break
+            batch.append(item)
+            if len(batch) == most_items:
+                break
+        plain.extendleft(reversed(passed))
+        return batch, tokens
 
     def take_past(self, unix_ms: int) -> list[Item]:
         """Take out the items whose deadline is over."""
@@ -154,3 +182,7 @@ class Line:
             heapq.heapify(self._ranks)
             heapq.heapify(self._deadlines)
         return item
+
+
+def _lane(item: Item) -> int:
+    return hash(item.record.key) % LANES
