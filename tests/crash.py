@@ -106,6 +106,8 @@ class Stage:
     """Call id → worker and when the call began."""
     recorded: Counter[str] = field(default_factory=Counter)
     produced: int = 0
+    segfaults: list[str] = field(default_factory=list)
+    """Workers that a fault of the client library ended."""
     _rows: dict[str, int] = field(default_factory=dict)
 
     async def look(self) -> Findings:
@@ -180,6 +182,7 @@ class Stage:
         """Wait until every event has its ending; bounded."""
         async with asyncio.timeout(seconds):
             while True:
+                await self._supervise()
                 found = await self.look()
                 if all(task.open == 0 for task in found.tasks.values()):
                     return found
@@ -192,10 +195,24 @@ class Stage:
             groups = await self.log.groups()
             if sum(bool(m.partitions) and m.is_alive for g in groups.values() for m in g) >= members:
                 return
+            await self._supervise()
             is_over = any(w.process is not None and w.process.poll() is not None for w in self.workers)
             if time.monotonic() > end or is_over:
                 raise AssertionError(f"not all workers own partitions: {groups}\n" + await self._last_words())
             await asyncio.sleep(0.2)
+
+    async def _supervise(self) -> None:
+        """Start a worker again that died of its client library, once each, as any supervisor would; and say so.
+
+        librdkafka follows a null pointer now and then where a connection to a broker comes or goes (its issue 5315).
+        """
+        for worker in self.workers:
+            is_dead = worker.process is not None and worker.process.poll() == -signal.SIGSEGV
+            if is_dead and worker.name not in self.segfaults:
+                print(f"{worker.name} ended by SIGSEGV in its client library; started again")
+                self.segfaults.append(worker.name)
+                await self.put_at_risk(worker)
+                worker.start()
 
     async def _last_words(self) -> str:
         """What every worker does now (its threads' stacks, by its fault handler) and what it wrote."""
