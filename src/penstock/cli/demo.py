@@ -6,6 +6,7 @@ terminal → [demo] → penstock.demo
 from __future__ import annotations
 
 import os
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -55,21 +56,17 @@ def demo(
 
     Ctrl-C stops cleanly and the next run goes on; after a finished day comes the next one.
     """
-    _check(is_live=is_live, kills=kills, ceiling_usd=ceiling_usd)
+    _check(is_live=is_live, kills=kills, ceiling_usd=ceiling_usd, is_timed_stdin=input_file == "-" and bool(seconds))
     brokers = _brokers(invocation, kafka)
-    if input_file == "-" and seconds:
-        raise SettingsError("--seconds with --input -: nobody knows how many events will come; leave --seconds out")
-    settings = invocation.settings
     if is_live:
-        _need_key(settings)
+        _need_key(invocation.settings)
     from penstock.demo.lines import Lines
     from penstock.demo.options import CEILING_USD, DIRECTORY, KAFKA_DIRECTORY, DemoOptions
     from penstock.demo.run import run
 
-    lines = Lines(input_file) if input_file is not None else None
-    try:
+    with nullcontext() if input_file is None else closing(Lines(input_file)) as lines:
         options = DemoOptions(
-            settings=settings,
+            settings=invocation.settings,
             input=lines,
             events=events,
             seconds=seconds,
@@ -82,14 +79,12 @@ def demo(
             is_plain=is_plain,
             is_quiet=invocation.is_quiet,
         )
-        code = run_async(run(options))
-    finally:
-        if lines is not None:
-            lines.close()
-    raise typer.Exit(code)
+        raise typer.Exit(run_async(run(options)))
 
 
-def _check(*, is_live: bool, kills: bool, ceiling_usd: float | None) -> None:
+def _check(*, is_live: bool, kills: bool, ceiling_usd: float | None, is_timed_stdin: bool) -> None:
+    if is_timed_stdin:
+        raise SettingsError("--seconds with --input -: nobody knows how many events will come; leave --seconds out")
     if ceiling_usd is not None and ceiling_usd <= 0:
         raise SettingsError(f"--ceiling-usd {ceiling_usd}: dollars, more than 0")
     if ceiling_usd is not None and not is_live:
