@@ -59,9 +59,9 @@ def tombstone(key: str = "book") -> NewRecord:
     return NewRecord("notes", key.encode(), None)
 
 
-async def opened(directory: Path) -> SqliteLog:
+async def opened(directory: Path, partitions: int = 2) -> SqliteLog:
     log = SqliteLog(directory / "events.db", options=SqliteOptions(synchronous="off"))
-    specs = [TopicSpec(name, partitions=2) for name in TOPICS]
+    specs = [TopicSpec(name, partitions) for name in TOPICS]
     await log.create_topics([*specs, TopicSpec(STATE_TOPIC, partitions=1, is_compacted=True)])
     return log
 
@@ -190,6 +190,56 @@ async def test_an_answer_that_comes_after_the_deletion_is_waste(log, order):
         tier.gate.set()
     assert await told(log) == [("erased", "one")] * 2
     assert await recorded_nanousd(log) == tier.billed_nanousd > 0
+
+
+async def test_an_answer_that_waits_for_its_key_is_erased_too(log):
+    """With order="key" an answer may be held when its subject is deleted under another key: it is never published."""
+    tier = GatedTier("n1")
+    pipeline = pipeline_of(log, pages_of(tier, order="key", max_batch_items=1))
+    same = [page(1, "one"), page(2, "two"), page(3, "two", key="other", kind="deleted")]
+    slow, held, deletion = (record._replace(partition=0) for record in same)
+    await log.append([slow, held])
+
+    async def is_held():
+        return pipeline.reading().items_held == 1
+
+    async with running(pipeline):
+        await until(is_held)
+        await log.append([deletion])
+
+        async def is_told():
+            return ("erased", "two") in await told(log)
+
+        await until(is_told)
+        tier.gate.set()
+        await settled(log, pipeline)
+    assert sorted(await told(log), key=str) == [("erased", "two"), ("erased", "two"), "n1"]
+    assert pipeline.counts.skipped == 1
+    assert await recorded_nanousd(log) == tier.billed_nanousd == 14
+
+
+async def test_an_event_that_turns_out_a_deletion_after_its_hand_over_keeps_its_costs(log):
+    """A new rule may read a parked event as a deletion: what it has cost is waste on the books."""
+    tier = ScriptedTier(script=lambda tier, items: [tier.again("server_error", after_seconds=30.0) for _ in items])
+    first = pipeline_of(log, pages_of(tier))
+    await log.append([page(1, "one")])
+
+    async def is_parked():
+        return first.counts.hand_overs == 1 and first.counts.records == 2
+
+    async with running(first):
+        await until(is_parked)
+        await first.lost([Partition("labeler.retry", n) for n in range(2)])
+
+    def strict(record, model):
+        raise Erase("by the new rule", subject="one")
+
+    second = pipeline_of(log, make_task(tier, input=Page, subject="page", decode=strict))
+    async with running(second):
+        await settled(log, second)
+    assert set(await told(log)) == {("erased", "one")}
+    assert await recorded_nanousd(log) == tier.billed_nanousd == 7
+    assert (second.counts.nanousd, second.counts.waste_nanousd) == (0, 7)
 
 
 async def test_a_worker_that_stops_waits_for_what_was_erased_in_a_call(log):
@@ -382,11 +432,17 @@ def fickle(chance: random.Random):
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(story=STORY, seed=st.integers(0, 10_000), order=st.sampled_from(["none", "key"]), restarts=st.integers(0, 2))
-async def test_nothing_erased_stands_behind_its_last_tombstone(story, seed, order, restarts):
+@given(
+    story=STORY,
+    seed=st.integers(0, 10_000),
+    order=st.sampled_from(["none", "key"]),
+    restarts=st.integers(0, 2),
+    partitions=st.sampled_from([1, 2]),  # two keys never share a partition, or always
+)
+async def test_nothing_erased_stands_behind_its_last_tombstone(story, seed, order, restarts, partitions):
     """The law: whatever the tiers do, however often the worker stops, each event ends once and no erased one comes back."""
     with TemporaryDirectory() as directory:
-        log = await opened(Path(directory))
+        log = await opened(Path(directory), partitions)
         try:
             await _lives(log, story, random.Random(seed), order, restarts)
         finally:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from penstock.log.offset_map import OffsetMap
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from penstock.record import Partition
 
@@ -111,6 +111,14 @@ class Checkpoint(Generic[EndingT]):
             del book.keys[key]
         return True
 
+    def change_held(self, change: Callable[[EndingT], EndingT]) -> None:
+        """Endings that wait for their key's turn may still become others."""
+        for book in self._books.values():
+            for queue in book.keys.values():
+                for slot in queue:
+                    if slot.endings:
+                        slot.endings = [change(ending) for ending in slot.endings]
+
     def drop(self, partition: Partition, offsets: set[int]) -> set[int]:
         """Let go of offsets that were tracked and never asked (a drain): they stay unresolved, for the next owner.
 
@@ -150,11 +158,6 @@ class Checkpoint(Generic[EndingT]):
             endings, book.endings = book.endings, []
             changed.append((partition, done, endings))
         return changed
-
-    @property
-    def has_changed(self) -> bool:
-        """Whether `advance` would give anything."""
-        return any(book.is_changed for book in self._books.values())
 
     def extent(self, partition: Partition) -> tuple[int, int, int]:
         """Watermark, what is resolved above it as bits, and the end of what is tracked; what is not resolved in it is open."""

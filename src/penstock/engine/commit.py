@@ -235,11 +235,12 @@ class Committer:
             counts.hand_overs += 1
             counts.hand_over_reasons[outcome.reason] += 1
             return False
-        if isinstance(outcome, Skipped):
-            counts.skipped += 1
+        if isinstance(outcome, Skipped | Erased):
             wasted = sum(charge.nanousd for charge in item.charges)
             counts.nanousd -= wasted
             counts.waste_nanousd += wasted
+        if isinstance(outcome, Skipped):
+            counts.skipped += 1
             return False
         if isinstance(outcome, Erased):
             # Its copy in the retry topic is the same erasure once more.

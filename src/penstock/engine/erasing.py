@@ -40,13 +40,18 @@ def take_out(
 ) -> list[Ending]:
     """End what is covered; the endings of what is not being asked are returned.
 
-    What is being asked ends too, but keeps its text until the call is over: its answer is waste. What both have cost before
+    What is answered already and waits for its key's turn is not published. What is being asked ends too, but keeps its text until the call is over: its answer is waste. What both have cost before
     is written with their endings.
     """
 
     def is_covered(item: Item) -> bool:
         return reach.covers(item.partition, item.offset, item.record.key, item.subject)
 
+    def erased(ending: Ending) -> Ending:
+        is_gone = type(ending.outcome) is not Erased and is_covered(ending.item)
+        return Ending(ending.item, IN_FLIGHT) if is_gone else ending
+
+    checkpoint.change_held(erased)
     waiting = cascade.discard(is_covered)
     asked = [item for item in asked if is_covered(item) and item.epoch == checkpoint.epoch(item.partition)]
     for item in asked:

@@ -164,7 +164,8 @@ class Publisher:
         tombstones = [NewRecord(topic, record.key, None, headers, now_ms) for topic in topics]
         if tombstones[0].size > self._max_record_bytes:
             return [self._letter(item, Failure("too_large", "the erasure does not fit into a record"), now_ms)]
-        return tombstones
+        # What a hand-over brought along of its costs.
+        return [*tombstones, *self.waste(item.charges, "erased after it was handed over")]
 
     def _hand_over(self, item: Item, over: HandOver, now_ms: int) -> NewRecord:
         record = item.record
