@@ -8,8 +8,11 @@ from pathlib import Path
 
 from fakes import ScriptedTier, make_task, note
 from penstock.engine.pipeline import Pipeline, PipelineOptions
+from penstock.engine.portion import Portion
+from penstock.errors import LogUnavailable
 from penstock.log.sqlite import SqliteLog
 from penstock.log.topics import topic_specs
+from penstock.record import Partition
 
 QUICK = PipelineOptions(commit_interval_seconds=0.01, drain_seconds=1.0)
 
@@ -29,6 +32,34 @@ async def until(condition):
     """Wait for it; the caller's time-out is a bound against hanging."""
     while not condition():  # noqa: ASYNC110
         await asyncio.sleep(0.01)
+
+
+class Moody(SqliteLog):
+    """A log that is away for its first two questions."""
+
+    asked = 0
+
+    async def bounds(self, topic):
+        """As the log does, from the third question on."""
+        self.asked += 1
+        if self.asked <= 2:
+            raise LogUnavailable("the log is away")
+        return await super().bounds(topic)
+
+
+async def test_a_log_that_is_away_is_asked_again(tmp_path: Path):
+    """A worker that could not learn how many partitions there are must not take the whole account until the next rebalance."""
+    log, task, told = Moody(tmp_path / "events.db"), make_task(ScriptedTier()), Told()
+    await log.create_topics(topic_specs(task, 6))
+    portion = Portion(task, log, told, again_seconds=0.01)
+    portion.changed([Partition("notes", number) for number in range(4)])
+    try:
+        async with asyncio.timeout(20):
+            await until(lambda: told.shares)
+        assert told.shares == [("labeler", 4, 12)]
+    finally:
+        await portion.close()
+        await log.close()
 
 
 async def test_two_workers_are_told_their_parts(tmp_path: Path):

@@ -115,7 +115,7 @@ class Cascade:
         """These partitions leave: what was to come back later comes back now."""
         for stage in self.stages:
             stage.batcher.hurry(lambda item: item.partition in partitions)
-            stage.batcher.add_again(stage.repeating.hurry(lambda item: item.partition in partitions), self._clock())
+            stage.batcher.add_again(stage.repeating.discard(lambda item: item.partition in partitions), self._clock())
 
     def take_past(self) -> list[Ending]:
         """Items that are not to be asked any more because their deadline is over, where the task wants it so."""

@@ -111,10 +111,11 @@ class Intake:
         late = self._fetch_aside()
         for partition in self._checkpoint.partitions():
             why = self._why_full(partition)
-            if why and partition not in self._paused:
-                self._consumer.pause([partition])
+            if why:
+                if partition not in self._paused:
+                    self._consumer.pause([partition])
                 self._paused[partition] = why
-            elif not why and partition in self._paused:
+            elif partition in self._paused:
                 self._consumer.resume([partition])
                 del self._paused[partition]
         return late

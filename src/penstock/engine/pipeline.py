@@ -176,6 +176,7 @@ class Pipeline:
                 continue
             self._poll_trouble.end()
             if ready := self._decodable(records):
+                self.counts.records += len(ready)
                 self._take(ready)
             elif not room:
                 await self._sleep(self._wake_intake, 0.05)
@@ -221,7 +222,6 @@ class Pipeline:
 
     def _take(self, records: Sequence[Record]) -> None:
         items, endings = self._intake.read(records, self._leaving)
-        self.counts.records += len(records)
         for item in items:
             self._cascade.add(item)
         if endings and (reach := erased_by(endings)):

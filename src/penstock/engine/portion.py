@@ -9,7 +9,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
-from penstock.errors import LogUnavailable
+from penstock.errors import PenstockError
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -20,15 +20,19 @@ if TYPE_CHECKING:
     from penstock.task import Task
 
 logger = logging.getLogger("penstock.engine")
+AGAIN_SECONDS = 5.0
 
 
 class Portion:
     """Told anew with every change of assignment; how many partitions there are is asked of the log beside the work."""
 
-    def __init__(self, task: Task[Any, Any], log: EventLog, shares: TakesShares | None) -> None:
+    def __init__(
+        self, task: Task[Any, Any], log: EventLog, shares: TakesShares | None, again_seconds: float = AGAIN_SECONDS
+    ) -> None:
         self._task = task
         self._log = log
         self._shares = shares
+        self._again_seconds = again_seconds
         self._assigned = 0
         self._total = 0
         self._learning: asyncio.Task[None] | None = None
@@ -49,13 +53,15 @@ class Portion:
             await asyncio.gather(self._learning, return_exceptions=True)
 
     async def _learn(self) -> None:
-        try:
-            topics = await self._log.topics()
-        except LogUnavailable as weather:  # the next rebalance asks again; until then what was known holds
-            logger.warning("%s: how many partitions there are is not known: %s", self._task.name, weather)
-            return
-        self._total = sum(topics[name].partitions for name in self._task.topics if name in topics)
-        self._tell()
+        while True:
+            try:
+                found = [await self._log.bounds(name) for name in self._task.topics]
+            except PenstockError as error:
+                logger.warning("%s: how many partitions there are is not known yet: %s", self._task.name, error)
+                await asyncio.sleep(self._again_seconds)
+            else:
+                self._total = sum(map(len, found))
+                return self._tell()
 
     def _tell(self) -> None:
         if self._shares is not None and self._total:

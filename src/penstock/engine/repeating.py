@@ -51,10 +51,6 @@ class Repeating:
             self._calls = deque(items for items in kept if items)
         return gone
 
-    def hurry(self, leaving: Callable[[Item], bool]) -> list[Item]:
-        """Items that leave with their partition: they are asked now or never."""
-        return self.discard(leaving)
-
     def __iter__(self) -> Iterator[Item]:
         for items in self._calls:
             yield from items
