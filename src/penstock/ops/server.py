@@ -121,7 +121,8 @@ class OpsServer:
             found = await asyncio.get_running_loop().getaddrinfo(
                 self._options.host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
             )
-            family, *_, address = found[0]
+            # "localhost" may name both: what asks is more often at home in the older.
+            family, *_, address = min(found, key=lambda one: one[0] != socket.AF_INET)
             try:
                 return _bound(family, address, USUAL_PORT if wanted == "auto" else wanted)
             except OSError as error:
