@@ -44,8 +44,8 @@ LOOK_SECONDS = 0.5
 READY_SECONDS = 60.0
 DRAIN_SECONDS = 8.0
 KILL_SECONDS = (3.0, 6.0)
-SETTLE_SECONDS = 15.0
-"""On Kafka: longer than a transaction may stay open."""
+SETTLE_SLACK_SECONDS = 20.0
+"""On Kafka, beyond the time-out of a dead worker's transaction: brokers look for those every ten seconds."""
 STALL_SECONDS = 45.0
 """With the real API: nothing was answered for so long although events wait: the ceiling holds calls back, or there is an outage."""
 UNLIMITED = LimitOptions(
@@ -137,7 +137,8 @@ class _Demo:
         tally = Tally(self._tasks, models, planted, since_ms=time.time_ns() // 1_000_000)
         self._tally = tally
         ledger = offline.rows if offline is not None else None
-        settle_seconds = SETTLE_SECONDS if self._place.kafka else 0.0
+        longest_open = options.settings.kafka_log.transaction_timeout_seconds + SETTLE_SLACK_SECONDS
+        settle_seconds = longest_open if self._place.kafka else 0.0
         judge = Judge(
             log,
             self._tasks,

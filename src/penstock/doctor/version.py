@@ -33,7 +33,6 @@ NEEDS = (
     Need((2, 8), "topic ids, by which a topic that was deleted and made again is known (KIP-516)", is_must=True),
     Need((3, 0), "the time of the last record, by which clocks are compared (KIP-734)", is_must=False),
 )
-CONSUMER_PROTOCOL: Version = (4, 0)
 
 
 def version_of(told: str) -> Version | None:

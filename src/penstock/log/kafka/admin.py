@@ -87,6 +87,10 @@ class Admin:
         self._renewed_at = 0.0
         self._known_topics: set[str] = set()
 
+    def close(self) -> None:
+        """Give back the connections."""
+        self._client = self._former = None
+
     def check_connection(self) -> None:
         """Raises within seconds, naming the address, where no broker answers."""
         if self._client is not None:
@@ -97,7 +101,7 @@ class Admin:
         """All topics but Kafka's own."""
         names = [name for name in self._all_names() if not name.startswith("__")]
         found = self.topic_infos(names)
-        settings = self._settings_of(found)
+        settings = self._settled(lambda: self._settings_of(found))
         return {name: _with_settings(topic, settings.get(name, {})) for name, topic in found.items()}
 
     def topic_infos(self, names: Sequence[str]) -> dict[str, TopicInfo]:

@@ -13,6 +13,7 @@ from confluent_kafka import KafkaException
 
 from penstock.errors import PenstockError
 from penstock.log.kafka.faults import meaning
+from penstock.log.kafka.writing import settings_of
 from penstock.record import NewRecord, Position
 
 if TYPE_CHECKING:
@@ -77,15 +78,6 @@ class Appender:
             )
             self._thread.start()
         return self._producer
-
-
-def settings_of(record: NewRecord) -> dict[str, Any]:
-    """What `produce` is told beside topic, value and key."""
-    return {
-        "partition": -1 if record.partition is None else record.partition,
-        "timestamp": record.timestamp_ms or 0,
-        "headers": list(record.headers),
-    }
 
 
 class _Waiting:

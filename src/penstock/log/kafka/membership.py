@@ -125,7 +125,7 @@ class Membership:
         """Hand over all that is ours, then leave the group."""
         if self._commits_here and self._consumer is not None and self._is_another():
             self._ownership.is_stale = True  # inside `revoked` nobody could look again
-            self._look_again()
+            self._guarded(self._look_again)
         consumer = self._consumer
         self._hand_over(self._ownership.partitions())
         self._consumer = None
@@ -314,10 +314,9 @@ class Membership:
     def _persist(self, consumer: Any, standings: list[Standing]) -> None:
         """Starts are committed at once: a crash before the first result must not skip what came meanwhile."""
         new = {s.assignment.partition: s.begins for s in standings if s.begins}
-        if not new:
-            return
-        marks = [TopicPartition(*s.assignment.partition, *s.owned.committed) for s in standings if s.begins]
-        commit_marks(consumer, marks)
+        if new:
+            marks = [TopicPartition(*s.assignment.partition, *s.owned.committed) for s in standings if s.begins]
+            commit_marks(consumer, marks)
         self._stands.starts.remember(new)
 
     def _hand_over(self, partitions: list[Partition]) -> None:

@@ -103,20 +103,25 @@ def _login(connection: Connection, protocol: str, cause: str) -> str:
 
 def _looked_at_port(connection: Connection, protocol: str) -> str:
     """What a TLS client of our own sees there: librdkafka tells neither that TLS was expected nor what a certificate lacks."""
-    for host, port in _addresses(connection.bootstrap_servers):
+    try:
+        context = _context(connection, verifies=protocol.endswith("SSL"))
+    except (OSError, ValueError):  # an authority that cannot be read: the client has said so itself
+        return ""
+    addresses = _addresses(connection.bootstrap_servers)
+    for host, port in addresses:
         try:
-            with socket.create_connection((host, port), LOOK_SECONDS) as plain:
-                return _greeted(connection, protocol, plain, host)
-        except OSError:
+            with socket.create_connection((host, port), LOOK_SECONDS / len(addresses)) as plain:
+                return _greeted(connection, protocol, context, plain, host)
+        except (OSError, ValueError):  # not to be reached; or no name at all, such as "kafka..local"
             continue
     return ""
 
 
-def _greeted(connection: Connection, protocol: str, plain: socket.socket, host: str) -> str:
+def _greeted(connection: Connection, protocol: str, context: ssl.SSLContext, plain: socket.socket, host: str) -> str:
     is_tls = protocol.endswith("SSL")
     login = "SASL_" if "SASL" in protocol else ""
     try:
-        with _context(connection, verifies=is_tls).wrap_socket(plain, server_hostname=host):
+        with context.wrap_socket(plain, server_hostname=host):
             pass
     except ssl.SSLCertVerificationError as error:
         return _certificate(connection, host, error)

@@ -58,6 +58,8 @@ class Starts:
     def __init__(self, connection: Connection, admin: Admin, reader: Reader, group: str) -> None:
         self._connection, self._admin, self._reader, self._group = connection, admin, reader, group
         self._begun: dict[Partition, Start] = {}
+        self._owed: dict[Partition, TopicInfo] = {}
+        """Committed, and not yet written down: a rejoin after weather makes up for it."""
         self._read_to: dict[Partition, int] = {}
 
     def sort(self, partitions: Sequence[Partition], topics: Mapping[str, TopicInfo]) -> Sorted:
@@ -76,7 +78,8 @@ class Starts:
         return Sorted([p for p in partitions if p not in later], later)
 
     def remember(self, begun: Mapping[Partition, TopicInfo]) -> None:
-        """Their starts are committed."""
+        """Their starts are committed. Also writes down what an earlier call could not."""
+        begun = self._owed = {**self._owed, **begun}
         if not begun or STATE_TOPIC not in self._admin.topic_infos([STATE_TOPIC]):
             return
         starts = {p: Start(topic.id, topic.partitions) for p, topic in begun.items()}
@@ -93,6 +96,7 @@ class Starts:
         if report.last is None:
             raise LogUnavailable(f"writing to {STATE_TOPIC}: no answer ({self._connection.last_error})")
         self._begun.update(starts)
+        self._owed = {}
 
     def _is_later(self, partition: Partition, topic_id: str) -> bool:
         """Another partition of the topic was begun when this one was not there; or the whole topic was not, by this id."""

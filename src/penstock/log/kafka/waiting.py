@@ -60,7 +60,7 @@ class Waiting:
         except LogUnavailable as weather:
             logger.debug("looking for the end of a transaction: %s", weather)
             return []
-        if now - self._told_at > TELL_SECONDS:
+        if held and now - self._told_at > TELL_SECONDS:
             self._told_at = now
             logger.warning("%s: a transaction on them stays open", self._names(held))
         for standing in standings:

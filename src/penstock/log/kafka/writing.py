@@ -48,6 +48,15 @@ class Report:
             self.last = Position(message.topic(), message.partition(), message.offset())
 
 
+def settings_of(record: NewRecord) -> dict[str, Any]:
+    """What `produce` is told beside topic, value and key."""
+    return {
+        "partition": -1 if record.partition is None else record.partition,
+        "timestamp": record.timestamp_ms or 0,
+        "headers": list(record.headers),
+    }
+
+
 def produce(producer: Any, records: Sequence[NewRecord], report: Report, queue_seconds: float) -> None:
     """Hand them over; reports come while the producer is polled. Raises `BufferError` where its queue stays full so long."""
     last = len(records) - 1
@@ -58,19 +67,10 @@ def produce(producer: Any, records: Sequence[NewRecord], report: Report, queue_s
 def enqueue(producer: Any, record: NewRecord, told: Told, queue_seconds: float) -> None:
     """Hand one over, and wait while the producer's queue is full."""
     end = time.monotonic() + queue_seconds
-    headers = list(record.headers)
-    partition = -1 if record.partition is None else record.partition
+    settings = settings_of(record)
     while True:
         try:
-            producer.produce(
-                record.topic,
-                record.value,
-                record.key,
-                partition=partition,
-                on_delivery=told,
-                timestamp=record.timestamp_ms or 0,
-                headers=headers,
-            )
+            producer.produce(record.topic, record.value, record.key, on_delivery=told, **settings)
         except BufferError:
             if time.monotonic() > end:
                 raise
