@@ -17,6 +17,7 @@ from penstock.claude.models import Models
 from penstock.claude.tier import ClaudeTier
 from penstock.codecs.registry import RegistryCodec
 from penstock.engine.cascade import ANOTHER_MAY_ANSWER, Erased, Skipped
+from penstock.engine.hooks import through_hooks
 from penstock.engine.pipeline import Pipeline, PipelineOptions
 from penstock.engine.reader import Reader
 from penstock.errors import SettingsError, TopicMissing
@@ -301,7 +302,8 @@ async def ask_once(settings: Settings, task: Task[Any, Any], value: bytes) -> Tr
             started = time.monotonic()
             if recorder is not None:
                 recorder.request, recorder.reply = {}, ""
-            (outcome,) = await tier.answer(task, [item])
+            (given,) = await tier.answer(task, [item])
+            outcome = through_hooks(task, item, given) if isinstance(given, Answer) else given
             request, reply = (recorder.request, recorder.reply) if recorder is not None else ({}, "")
             trial.asked.append(Asked(step.name, request, reply, outcome, time.monotonic() - started))
             trial.outcome = outcome

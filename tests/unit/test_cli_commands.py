@@ -248,6 +248,24 @@ def test_try_of_an_event_that_cannot_be_answered_fails_the_check(cli):
     assert "$" not in result.stdout
 
 
+def test_try_puts_the_answer_through_the_hooks(cli):
+    """What a worker would refuse or change is shown so, by `validate` and by `finish`."""
+    cli.done("init", ".")
+    for hook, code, said in (
+        ("def validate(f, out): raise ValueError('too short for a summary')", 1, "no answer this time, invalid_output: too short"),
+        ("def validate(f, out): raise KeyError('x')", 3, "failure, hook_failed"),
+        ("def finish(f, out): return out.model_copy(update={'summary': 'CHANGED'})", 0, "CHANGED"),
+    ):
+        name = hook.split("(")[0].removeprefix("def ")
+        module = f"hooked_{code}"
+        cli.write(
+            f"{module}.py",
+            f"from dataclasses import replace\nfrom feedback import sorter\n{hook}\nhooked = replace(sorter, {name}={name})\n",
+        )
+        result = cli("try", f"{module}:hooked", "The app closes when I open a photo")
+        assert (result.exit_code, said in " ".join(result.stdout.split())) == (code, True), result.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
