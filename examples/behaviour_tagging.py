@@ -4,10 +4,9 @@ penstock try behaviour_tagging:tagger '{"session_id": "s1", "visitor": "v1", "st
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 
-from penstock import Record, Route, Skip, Task
-from penstock.codecs import decode
+from penstock import Route, Skip, Task
 
 MOST_STEPS = 40
 
@@ -26,6 +25,14 @@ class Session(BaseModel):
     visitor: str
     steps: list[Move]
 
+    @field_validator("steps")
+    @classmethod
+    def _is_a_visit(cls, steps: list[Move]) -> list[Move]:
+        """A single glance tells nothing: it is counted and passed, and costs nothing."""
+        if len(steps) < 2:
+            raise Skip("a visit of one page")
+        return steps
+
 
 class Tags(BaseModel):
     intent: Literal["buy", "compare", "support", "account", "browse", "automated"] = Field(
@@ -33,14 +40,6 @@ class Tags(BaseModel):
     )
     obstacle: Literal["none", "not_found", "price", "error", "form", "delivery"] = "none"
     outcome: Literal["reached", "gave_up", "open"]
-
-
-def worth_asking(record: Record, model: type[Session]) -> Session:
-    """A single glance tells nothing: it is counted and passed, and costs nothing."""
-    session = decode(record, model)
-    if len(session.steps) < 2:
-        raise Skip("a visit of one page")
-    return session
 
 
 def as_lines(session: Session) -> Any:
@@ -61,7 +60,6 @@ intent is what the visitor came for, by the whole of the visit and not by its la
 outcome: reached what they came for, gave_up, or open where the visit does not say.""",
     event_id="session_id",
     subject="visitor",  # who asks to be forgotten is erased as a whole
-    decode=worth_asking,
     render=as_lines,
     weight=0.5,  # fraud and moderation go first where limits bind
     route=Route("haiku"),

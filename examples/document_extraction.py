@@ -5,10 +5,9 @@ penstock try document_extraction:invoices '{"document_id": "d1", "text": "Invoic
 from datetime import date
 from decimal import Decimal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 
-from penstock import Record, Route, Skip, Step, Task
-from penstock.codecs import decode
+from penstock import Route, Skip, Step, Task
 
 
 class Document(BaseModel):
@@ -18,6 +17,14 @@ class Document(BaseModel):
     kind: str = "invoice"
     language: str = ""
     text: str = Field(min_length=10)
+
+    @field_validator("kind")
+    @classmethod
+    def _is_invoice(cls, kind: str) -> str:
+        """Contracts and letters are counted and passed: they cost nothing."""
+        if kind != "invoice":
+            raise Skip(f"a {kind[:40]} is no invoice")
+        return kind
 
 
 class Line(BaseModel):
@@ -32,14 +39,6 @@ class Invoice(BaseModel):
     currency: str = Field(default="", description="Three letters, e.g. EUR")
     lines: list[Line] = []
     total: float = Field(description="As printed, not added up")
-
-
-def only_invoices(record: Record, model: type[Document]) -> Document:
-    """Contracts and letters are counted and passed: they cost nothing."""
-    document = decode(record, model)
-    if document.kind != "invoice":
-        raise Skip(f"a {document.kind[:40]} is no invoice")
-    return document
 
 
 def adds_up(document: Document, invoice: Invoice) -> None:
@@ -63,7 +62,6 @@ You read invoices of any language as plain text and return their fields. Copy wh
 Discounts and shipping are lines of their own, a discount with a negative amount. Taxes are a line where the total includes them.""",
     show={"text"},
     event_id="document_id",
-    decode=only_invoices,
     validate=adds_up,
     max_batch_items=8,  # long events: few to a call, so that one does not disturb another
     max_event_tokens=12_000,

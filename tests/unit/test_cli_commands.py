@@ -29,6 +29,7 @@ COMMANDS = (
     "produce",
     "topics",
     "simulate",
+    "schema",
     "status",
     "tail",
     "config",
@@ -252,7 +253,11 @@ def test_try_puts_the_answer_through_the_hooks(cli):
     """What a worker would refuse or change is shown so, by `validate` and by `finish`."""
     cli.done("init", ".")
     for hook, code, said in (
-        ("def validate(f, out): raise ValueError('too short for a summary')", 1, "no answer this time, invalid_output: too short"),
+        (
+            "def validate(f, out): raise ValueError('too short for a summary')",
+            1,
+            "no answer this time, invalid_output: too short",
+        ),
         ("def validate(f, out): raise KeyError('x')", 3, "failure, hook_failed"),
         ("def finish(f, out): return out.model_copy(update={'summary': 'CHANGED'})", 0, "CHANGED"),
     ):
