@@ -95,6 +95,7 @@ class Intake:
             item, outcome = self._reader.read(record, partition)
             item.taken_ms = now_ms
             item.epoch = epoch
+            item.size = size
             if outcome is None:
                 items.append(item)
             else:
@@ -103,7 +104,7 @@ class Intake:
 
     def release(self, item: Item) -> None:
         """The item is asked no more: what was only needed for that is let go, it may yet wait for its key's turn."""
-        self._bytes -= item.record.size
+        self._bytes -= item.size
         item.input, item.text = None, ""
 
     def hold_back(self) -> Sequence[Record]:

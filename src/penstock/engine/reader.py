@@ -77,7 +77,7 @@ class Reader:
         if event.headers:
             self._read_urgency(item, event)
         outcome = self._fill(item, event)
-        if _is_name(item.event_id) and _is_name(item.subject):
+        if _is_name(item.event_id) and (item.subject is item.event_id or _is_name(item.subject)):
             return outcome
         return _without_names(item, outcome)
 
