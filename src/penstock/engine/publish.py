@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -18,7 +19,7 @@ from penstock.engine.cascade import Ending, Erased, HandOver, Skipped
 from penstock.erasure import MAX_WHY, Erasure
 from penstock.log.state import state_record
 from penstock.outcome import Answer, Charge, Deferred, Failure
-from penstock.record import Headers, NewRecord, Position, Record, header_text
+from penstock.record import Headers, NewRecord, Position, Record, header_text, record_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -73,6 +74,24 @@ class Publisher:
         if isinstance(outcome, HandOver):
             return self._hand_over(item, outcome, now_ms)
         return None
+
+    def pack(self, ending: Ending) -> Ending:
+        """The same ending in less memory, by a third: with `order="key"` thousands of answers wait for their turn.
+
+        The law: it is encoded to the same bytes. So the event goes only where its answer cannot become a dead letter any more.
+        """
+        item, answer = ending
+        if type(answer) is not Answer:
+            return ending
+        try:
+            output = orjson.dumps(_plain(answer.output))
+        except (TypeError, ValueError):  # told where the result is made
+            return ending
+        record = item.record
+        bytes_at_most = len(output) + record_size(record.key, None, record.headers) + 200 * len(item.charges)
+        if bytes_at_most + 4 * HEADROOM_BYTES < self._max_record_bytes:
+            item.record = record._replace(value=None)
+        return Ending(item, replace(answer, output=orjson.Fragment(b"".join((output, b"")))))
 
     def waste(self, charges: Iterable[Charge], why: str) -> list[NewRecord]:
         """Calls that were paid and whose answers nobody will see: one record per call (law 9)."""
