@@ -40,6 +40,7 @@ class Item:
         "partition",
         "priority",
         "record",
+        "size",
         "standing",
         "step",
         "subject",
@@ -80,6 +81,8 @@ class Item:
         """The answer of an earlier step that was not sure enough: better than a dead letter."""
         self.offset = record.offset
         """The offset that its ending resolves; for a record of the retry topic not the event's own."""
+        self.size = 0
+        """Bytes of the record as it was read: for a hand-over with what it remembers."""
         self.calls_seconds = 0.0
         """Time spent inside calls, the only time that counts against the task's deadline."""
         self.charges: list[Charge] = []

@@ -70,6 +70,8 @@ class Committer:
     def resolve(self, ending: Ending) -> None:
         """An item is finished. Too late for a partition that is ours no longer: what it cost is waste."""
         item = ending.item
+        if self._task.order == "key":
+            ending = self._publisher.pack(ending)
         if self._checkpoint.resolve(item.partition, item.epoch, item.offset, (ending,)):
             self.changed.set()
         else:
