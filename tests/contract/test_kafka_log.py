@@ -6,7 +6,6 @@ import asyncio
 import random
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from uuid import uuid4
 
@@ -31,21 +30,6 @@ CLASSIC = {
     "properties": {"heartbeat.interval.ms": 300, "session.timeout.ms": 6_000},
 }
 QUICK_TO_DOUBT = KafkaOptions(commit_timeout_seconds=2.0)
-OpenKafka = Callable[..., KafkaLog]
-
-
-@pytest.fixture
-async def open_kafka() -> AsyncIterator[OpenKafka]:
-    """Opens handles with options of the test's own; all are closed afterwards."""
-    opened: list[KafkaLog] = []
-
-    def open_one(bootstrap: str = "", **settings) -> KafkaLog:
-        opened.append(KafkaLog(bootstrap or session_broker().bootstrap, **settings))
-        return opened[-1]
-
-    yield open_one
-    for log in opened:
-        await log.close()
 
 
 @pytest.fixture

@@ -4,45 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
 
 import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions
 
-import kafka_broker
 from contract.log_fixtures import Worker, all_records, eventually, made_topic, numbered, polled_until, unique, values
 from contract.test_kafka_log import done_to, is_made, loaded_worker, started, transactional
-from kafka_broker import session_broker
+from kafka_broker import session_broker, tool
 from penstock.errors import LogDamaged, ProgressLost
-from penstock.log.base import TopicSpec
 from penstock.log.kafka import KafkaLog, KafkaOptions
 from penstock.log.offset_map import OffsetMap
 from penstock.log.state import STATE_TOPIC, read_state, state_record
+from penstock.log.topics import state_spec
 from penstock.record import NewRecord, Partition
 
 pytestmark = pytest.mark.kafka
 
 QUICK_TO_NOTICE = {"topic.metadata.refresh.interval.ms": 1_000}
-OpenKafka = Callable[..., KafkaLog]
 
 
-@pytest.fixture
-async def open_kafka() -> AsyncIterator[OpenKafka]:
-    """Opens handles with options of the test's own, on a cluster with a state topic; all are closed afterwards."""
-    opened: list[KafkaLog] = []
-
-    def open_one(**settings) -> KafkaLog:
-        opened.append(KafkaLog(session_broker().bootstrap, **settings))
-        return opened[-1]
-
-    await open_one().create_topics([TopicSpec(STATE_TOPIC, 1, retention_ms=None, is_compacted=True)])
-    yield open_one
-    for log in opened:
-        await log.close()
+@pytest.fixture(autouse=True)
+async def _state_topic(open_kafka) -> None:
+    """Starts are written down in it."""
+    await open_kafka().create_topics([state_spec()])
 
 
 @pytest.fixture
@@ -180,11 +167,7 @@ async def test_one_partition_whose_offset_was_deleted(open_kafka):
 
 async def consumer_groups(*arguments: str) -> None:
     """Kafka's own tool."""
-    jars = f"{kafka_broker.fetched_jars()}/*"
-    command = ["java", "-cp", jars, "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand", *arguments]
-    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, check=False, timeout=120)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert b"Error" not in done.stdout, done.stdout
+    await asyncio.to_thread(tool, "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand", *arguments)
 
 
 async def test_progress_above_the_end(log, open_kafka):

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 import uuid
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
-from confluent_kafka.admin import (
-    AclBinding,
-    AclOperation,
-    AclPermissionType,
-    AdminClient,
-    ResourcePatternType,
-    ResourceType,
-)
+from confluent_kafka.admin import AclOperation, ResourceType
 
 import kafka_broker
 from fakes import ScriptedTier, make_task
+from kafka_broker import GuardedBroker, guarded_broker
 from penstock.doctor.kafka import kafka
 from penstock.log.base import TopicSpec
 from penstock.log.kafka import KafkaLog
@@ -32,38 +21,11 @@ from penstock.wiring import topic_specs
 
 pytestmark = pytest.mark.kafka
 
-AUTHORIZER = """\
-authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
-allow.everyone.if.no.acl.found=true
-"""
-
 
 @pytest.fixture(scope="module")
-def guarded() -> Iterator[str]:
-    """A broker of its own that asks for rights: whatever no rule denies is allowed."""
-    if os.environ.get(kafka_broker.ADDRESS_SETTING):
-        pytest.skip("the broker that was given is not ours to guard")
-    try:
-        jars = kafka_broker.fetched_jars()
-    except kafka_broker.BrokerMissing as missing:
-        pytest.fail(str(missing), pytrace=False)
-    directory = Path(tempfile.mkdtemp(prefix="penstock-guarded-"))
-    broker = kafka_broker.KafkaBroker(jars, directory)
-    with (directory / "server.properties").open("a") as properties:
-        properties.write(AUTHORIZER)
-    broker.start()
-    yield broker.bootstrap
-    broker.kill()
-    shutil.rmtree(directory, ignore_errors=True)
-
-
-def deny(bootstrap: str, kind: ResourceType, name: str, operation: AclOperation, *, is_prefix: bool = False) -> None:
-    """A rule against everybody."""
-    pattern = ResourcePatternType.PREFIXED if is_prefix else ResourcePatternType.LITERAL
-    rule = AclBinding(kind, name, pattern, "User:ANONYMOUS", "*", operation, AclPermissionType.DENY)
-    admin = AdminClient({"bootstrap.servers": bootstrap})  # lives until its answer is there
-    for future in admin.create_acls([rule]).values():
-        future.result(10)
+def guarded() -> GuardedBroker:
+    """A broker that asks for rights: whatever no rule denies is allowed."""
+    return guarded_broker()
 
 
 def a_task(**options):
@@ -160,12 +122,12 @@ async def test_topics_that_are_missing_or_narrow_are_told_each():
 async def test_rights_that_are_missing_are_told_with_the_rule_that_gives_them(guarded):
     """Topics, group and transactional id: what a worker would be refused, and the command for who may grant it."""
     task = a_task()
-    await made(guarded, task)
-    assert {finding.status for finding in (await seen(guarded, task)).values()} == {"ok"}
-    deny(guarded, ResourceType.TOPIC, task.writes, AclOperation.WRITE)
-    deny(guarded, ResourceType.TOPIC, task.dead_letters, AclOperation.DESCRIBE)
-    deny(guarded, ResourceType.GROUP, task.group, AclOperation.READ)
-    found = await seen(guarded, task)
+    await made(guarded.bootstrap, task)
+    assert {finding.status for finding in (await seen(guarded.bootstrap, task)).values()} == {"ok"}
+    guarded.deny(ResourceType.TOPIC, task.writes, AclOperation.WRITE)
+    guarded.deny(ResourceType.TOPIC, task.dead_letters, AclOperation.DESCRIBE)
+    guarded.deny(ResourceType.GROUP, task.group, AclOperation.READ)
+    found = await seen(guarded.bootstrap, task)
     written = found[f"topic {task.writes}"]
     for name in (f"topic {task.writes}", f"topic {task.dead_letters}", f"group {task.group}"):
         assert found[name].status == "fail", (name, found[name])
@@ -178,8 +140,8 @@ async def test_rights_that_are_missing_are_told_with_the_rule_that_gives_them(gu
 async def test_a_transactional_id_that_is_refused_is_told(guarded):
     """Without it nothing could be committed: better to know before the first event."""
     task = a_task()
-    await made(guarded, task)
-    deny(guarded, ResourceType.TRANSACTIONAL_ID, f"{task.group}/", AclOperation.WRITE, is_prefix=True)
-    found = (await seen(guarded, task))["log transactions"]
+    await made(guarded.bootstrap, task)
+    guarded.deny(ResourceType.TRANSACTIONAL_ID, f"{task.group}/", AclOperation.WRITE, is_prefix=True)
+    found = (await seen(guarded.bootstrap, task))["log transactions"]
     assert found.status == "fail"
     assert "--transactional-id" in found.fix
