@@ -133,6 +133,7 @@ def stage(
     live: bool = False,
     policy: str = "",
     profile: str = "",
+    api: SimulatorOptions = API,
 ) -> Iterator[Stage]:
     """Fresh topics, a fresh API account and a reader of the results."""
     run = f"-{uuid.uuid4().hex[:8]}"
@@ -141,7 +142,7 @@ def stage(
     place.make_topics([f"bench-events{run}", results, f"{group}-dlq", f"{group}.retry"], partitions)
     with ExitStack() as ends:
         ends.callback(place.drop_topics, run)
-        simulator = ends.enter_context(spawn(API))
+        simulator = ends.enter_context(spawn(api))
         reader = ResultsReader(place.client, results, partitions, live=live)
         ends.callback(reader.close)
         up = Stage(place, contender, run, simulator, reader, policy, profile)
@@ -202,9 +203,9 @@ def open_loop(place: Place, contender: Contender, per_second: float, seconds: fl
     with stage(place, contender, live=True) as up:
         intended: dict[str, float] = {}
         stream = backlog(max(1_000, int(per_second * seconds * 2)))
-        producer = _producer(place)
+        producer = quick_producer(place)
         up.start_worker()
-        _until_started(up)
+        until_started(up)
         rng, due, end = random.Random(7), time.time(), time.time() + seconds
         for number in numbers():
             due += rng.expovariate(per_second)
@@ -229,13 +230,13 @@ def open_loop(place: Place, contender: Contender, per_second: float, seconds: fl
         }
 
 
-def _producer(place: Place) -> Producer:
+def quick_producer(place: Place) -> Producer:
     return Producer({**place.client, "linger.ms": 0, "partitioner": "murmur2_random"})
 
 
-def _until_started(up: Stage) -> None:
+def until_started(up: Stage) -> None:
     """The worker has started, joined and answered once."""
-    producer = _producer(up.place)
+    producer = quick_producer(up.place)
     producer.produce(up.topic, backlog(1)[0][1].replace(b'"r0"', b'"%s"' % WARM.encode()), b"warm")
     producer.flush(10)
     if not up.until(lambda: up.reader.count() > 0, 60.0):
@@ -251,7 +252,7 @@ def killed(place: Place, contender: Contender, per_second: float) -> dict[str, A
     with stage(place, contender) as up:
         stream = threading.Thread(target=_stream, args=(up, count, per_second), daemon=True)
         first = up.start_worker()
-        _until_started(up)
+        until_started(up)
         stream.start()
         time.sleep(STREAM_SECONDS / 2)
         _until_commit(up)
@@ -276,7 +277,7 @@ def killed(place: Place, contender: Contender, per_second: float) -> dict[str, A
 
 
 def _stream(up: Stage, count: int, per_second: float) -> None:
-    producer = _producer(up.place)
+    producer = quick_producer(up.place)
     started = time.monotonic()
     for number, (key, value) in enumerate(backlog(count)):
         time.sleep(max(0.0, started + number / per_second - time.monotonic()))

@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from penstock.demo.options import DIRECTORY, KAFKA_DIRECTORY
+from penstock.demo.pressure import BINDING_SHARE
 from penstock.demo.text import CALLED, DECISIONS, KINDS, SENTIMENTS, SIMULATED, counted, dollars, saving, seconds
 from penstock.log.state import STATE_TOPIC
 
@@ -61,6 +62,7 @@ def print_summary(console: Console, picture: Picture, planted: Iterable[SampleEv
     else:
         _print_verdicts(say, picture)
     _print_speed(say, picture)
+    _print_burst(say, picture)
     _print_cost(say, picture)
     _print_truth(say, picture, ended)
     for remark in ended.remarks:
@@ -151,6 +153,26 @@ def _print_speed(say: _Printer, picture: Picture) -> None:
         found = picture.tally.latency_ms(row.task)
         table.add_row(row.name, *((seconds(ms) for ms in found) if found else ("-", "-")))
     say.table(table)
+
+
+def _print_burst(say: _Printer, picture: Picture) -> None:
+    """How the log took it, and which limit said how fast it went on."""
+    found = picture.absorbed
+    if found is None:
+        return
+    say.title(
+        "The burst", f"{found.events:,} events in {found.seconds:.1f} s, {found.times:.0f} times as many as before"
+    )
+    if found.drained_seconds is None:
+        say.text(f"{found.most_waiting:,} waited in the log at most, and some still do")
+    else:
+        say.text(
+            f"{found.most_waiting:,} waited in the log at most; {found.drained_seconds:.0f} s after its begin they were answered"
+        )
+    if found.use is not None:
+        bound = "bound" if found.use.share >= BINDING_SHARE else "were used most"
+        say.text(f"meanwhile {found.use} {bound}: {found.use.share:.0%} of the limit used,")
+        say.text(f"{found.turned_away:,} of {found.calls:,} calls answered 429")
 
 
 def _print_cost(say: _Printer, picture: Picture) -> None:

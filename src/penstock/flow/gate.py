@@ -103,7 +103,8 @@ class Gate:
         clock: Clock = time.monotonic,
     ) -> None:
         self.clock = clock
-        self.limits = Limits(limits or LimitOptions(), clock, by_family, ramp=ramp, fleet=fleet, shares=Shares(weights))
+        shares = Shares(weights, fleet.weight_of_others if fleet else 0.0)
+        self.limits = Limits(limits or LimitOptions(), clock, by_family, ramp=ramp, fleet=fleet, shares=shares)
         self.spend = Spend(spend or SpendOptions())
         self.concurrency = Concurrency(concurrency or ConcurrencyOptions())
         self._breaker_options = breaker or BreakerOptions()
