@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -90,8 +89,9 @@ class Publisher:
         record = item.record
         bytes_at_most = len(output) + record_size(record.key, None, record.headers) + 200 * len(item.charges)
         if bytes_at_most + 4 * HEADROOM_BYTES < self._max_record_bytes:
-            item.record = record._replace(value=None)
-        return Ending(item, replace(answer, output=orjson.Fragment(b"".join((output, b"")))))
+            item.record = Record(*record[:4], None, *record[5:])  # `_replace` takes three times as long
+        held = orjson.Fragment(b"".join((output, b"")))
+        return Ending(item, Answer(held, answer.confidence, answer.by, answer.charge))
 
     def waste(self, charges: Iterable[Charge], why: str) -> list[NewRecord]:
         """Calls that were paid and whose answers nobody will see: one record per call (law 9)."""
