@@ -37,7 +37,7 @@ BACKLOG = 1_000_000
 
 def throughput(place: Place, size: Size) -> list[Row]:
     """One worker, 12 partitions."""
-    count = int(80_000 * size.scale)
+    count = int(160_000 * size.scale)
     rows = rounds(size.rounds, [NONE, KEY, CARELESS], lambda who: runs.drain(place, who, count))
     rows.append(row(SEMAPHORE, runs.drain(place, SEMAPHORE, max(2_000, count // 16))))
     rows.append(row(NAIVE, runs.drain(place, NAIVE, 2_000, most_seconds=NAIVE_SECONDS)))
@@ -46,7 +46,7 @@ def throughput(place: Place, size: Size) -> list[Row]:
 
 def workers(place: Place, size: Size) -> list[Row]:
     """More processes on the same cores."""
-    count = int(80_000 * size.scale)
+    count = int(160_000 * size.scale)
     cells = [(who, number) for number in (1, 2, 3, 4) for who in (NONE, KEY, CARELESS)]
     rows = [row(who, runs.drain(place, who, count, workers=n), workers=n) for who, n in cells]
     return show("1 to 4 workers, 12 partitions", rows, ("workers", *DRAINED))
@@ -54,7 +54,7 @@ def workers(place: Place, size: Size) -> list[Row]:
 
 def partitions(place: Place, size: Size) -> list[Row]:
     """One worker and fewer partitions."""
-    count = int(50_000 * size.scale)
+    count = int(120_000 * size.scale)
     cells = [(who, number) for number in (1, 3, 6, 12) for who in (NONE, KEY, CARELESS)]
     rows = [row(who, runs.drain(place, who, count, partitions=n), partitions=n) for who, n in cells]
     return show("One worker, 1 to 12 partitions", rows, ("partitions", *DRAINED))
