@@ -41,6 +41,8 @@ FORBIDDEN = frozenset(
         KafkaError._AUTHENTICATION,  # noqa: SLF001
     }
 )
+LOGIN = frozenset({KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError._AUTHENTICATION})  # noqa: SLF001
+"""Of who was let in before it is weather: a token that could not be renewed, a broker that does not know its users yet."""
 RESOURCES = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED: "Read the input topic, Write results and dead letters, both on <task>.retry "
     "and penstock-state (Create on topics that it is to make)",
