@@ -166,6 +166,13 @@ class GuardedBroker(KafkaBroker):
             future.result(10)
 
 
+class ClassicBroker(KafkaBroker):
+    """As before Kafka 4: it coordinates no groups itself."""
+
+    def _settings(self) -> str:
+        return super()._settings() + "group.coordinator.rebalance.protocols=classic\n"
+
+
 class ForeignBroker:
     """A running broker that is not ours to stop."""
 
@@ -238,6 +245,12 @@ def session_broker() -> KafkaBroker | ForeignBroker:
 def guarded_broker() -> GuardedBroker:
     """One that asks for rights, for all tests of a session; skips where the broker is a given one."""
     return _own(GuardedBroker)
+
+
+@cache
+def classic_broker() -> ClassicBroker:
+    """One without the groups of Kafka 4, likewise."""
+    return _own(ClassicBroker)
 
 
 def _own(kind: type[Kind]) -> Kind:

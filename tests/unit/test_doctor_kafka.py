@@ -50,9 +50,10 @@ async def made(bootstrap, task, **partitions):
     await log.close()
 
 
-async def seen(bootstrap, *tasks):
+async def seen(bootstrap, *tasks, **options):
     """Findings by check."""
-    settings = load_settings(assignments=[f"log=kafka:{bootstrap}"]).settings
+    assignments = [f"log=kafka:{bootstrap}", *(f"kafka_log.{name}={value}" for name, value in options.items())]
+    settings = load_settings(assignments=assignments).settings
     found = await kafka(settings, KafkaAddress(bootstrap), tasks)
     return {finding.check: finding for finding in found}
 
@@ -145,3 +146,19 @@ async def test_a_transactional_id_that_is_refused_is_told(guarded):
     found = (await seen(guarded.bootstrap, task))["log transactions"]
     assert found.status == "fail"
     assert "--transactional-id" in found.fix
+
+
+@pytest.mark.slow
+async def test_brokers_without_groups_of_their_own_are_told():
+    """They are well with the classic protocol, and that is said; where the new one is asked for, the setting is named."""
+    bootstrap = kafka_broker.classic_broker().bootstrap
+    task = a_task()
+    await made(bootstrap, task)
+    found = await seen(bootstrap, task)
+    assert {finding.status for finding in found.values()} == {"ok"}, found
+    assert "classic group protocol" in found["log broker"].seen
+    assert "log version" not in found
+    asked = (await seen(bootstrap, task, group_protocol="consumer"))["log version"]
+    assert asked.status == "fail"
+    assert "kafka_log.group_protocol=consumer" in asked.seen
+    assert "kafka_log.group_protocol=auto" in asked.fix
