@@ -10,7 +10,8 @@ from collections import Counter
 import pytest
 
 from crash import Stage, assert_laws, crash_run
-from kafka_broker import ForeignBroker, KafkaBroker, start_broker
+from kafka_broker import KafkaBroker
+from kafka_own import own_broker
 
 pytestmark = [pytest.mark.slow, pytest.mark.kafka]
 
@@ -18,9 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.kafka]
 @pytest.fixture
 def broker():
     """A broker of this test's own: its topics have fixed names, and it is restarted."""
-    broker = start_broker()
-    if isinstance(broker, ForeignBroker):
-        pytest.skip("the crash proof restarts the broker: it needs one of its own")
+    broker = own_broker("the crash proof restarts the broker")
     yield broker
     broker.stop()
 

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
@@ -23,6 +19,7 @@ from confluent_kafka.admin import (
 
 import kafka_broker
 from fakes import ScriptedTier, make_task
+from kafka_own import own_broker
 from penstock.doctor.kafka import kafka
 from penstock.log.base import TopicSpec
 from penstock.log.kafka import KafkaLog
@@ -41,20 +38,9 @@ allow.everyone.if.no.acl.found=true
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[str]:
     """A broker of its own that asks for rights: whatever no rule denies is allowed."""
-    if os.environ.get(kafka_broker.ADDRESS_SETTING):
-        pytest.skip("the broker that was given is not ours to guard")
-    try:
-        jars = kafka_broker.fetched_jars()
-    except kafka_broker.BrokerMissing as missing:
-        pytest.fail(str(missing), pytrace=False)
-    directory = Path(tempfile.mkdtemp(prefix="penstock-guarded-"))
-    broker = kafka_broker.KafkaBroker(jars, directory)
-    with (directory / "server.properties").open("a") as properties:
-        properties.write(AUTHORIZER)
-    broker.start()
+    broker = own_broker("a broker that asks for rights", AUTHORIZER)
     yield broker.bootstrap
     broker.kill()
-    shutil.rmtree(directory, ignore_errors=True)
 
 
 def deny(bootstrap: str, kind: ResourceType, name: str, operation: AclOperation, *, is_prefix: bool = False) -> None:
