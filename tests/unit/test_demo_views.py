@@ -10,7 +10,7 @@ from rich.console import Console
 
 from penstock.claude.models import Models
 from penstock.demo.board import render
-from penstock.demo.judge import Findings, TaskFindings
+from penstock.demo.findings import Findings, TaskFindings
 from penstock.demo.plain import line
 from penstock.demo.tally import Tally
 from penstock.demo.text import ceiling, dollars, saving, seconds

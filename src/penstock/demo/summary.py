@@ -56,7 +56,8 @@ class Ended:
 
     def is_promised(self, picture: Picture) -> bool:
         """Whether the log keeps what it promises: without transactions a worker's death may double endings."""
-        return not picture.lost and (not picture.doubled or self.delivery == "at_least_once")
+        is_once = not picture.doubled or self.delivery == "at_least_once"
+        return is_once and not picture.lost and not picture.unproduced
 
 
 def print_summary(console: Console, picture: Picture, planted: Iterable[SampleEvent] | None, ended: Ended) -> None:
@@ -185,6 +186,8 @@ def _print_truth(say: _Printer, picture: Picture, ended: Ended) -> None:
     if endings < events * tasks:
         say.text("the others wait in the log for the next run")
     counts = f"{picture.lost:,} lost, {picture.doubled:,} doubled"
+    if picture.unproduced:
+        say.text(f"{picture.unproduced:,} results or dead letters are of events that nobody produced")
     if picture.paid_again is None:
         say.text(f"{counts}: counted in the log, from outside the workers")
     else:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from penstock.demo.judge import Findings, Judge, TaskFindings
+    from penstock.demo.findings import Findings, TaskFindings
+    from penstock.demo.judge import Judge
     from penstock.demo.offline import OfflineClaude
     from penstock.demo.producer import Producer
     from penstock.demo.tally import Tally
@@ -58,6 +59,11 @@ class Picture:
     @property
     def doubled(self) -> int:
         return sum(task.doubled for task in self.findings.tasks.values())
+
+    @property
+    def unproduced(self) -> int:
+        """Of all tasks."""
+        return sum(task.unproduced for task in self.findings.tasks.values())
 
     @property
     def dead_letters(self) -> int:
