@@ -88,7 +88,10 @@ async def test_a_cluster_that_has_everything_is_well():
     await made(bootstrap, task)
     found = await seen(bootstrap, task)
     assert {finding.status for finding in found.values()} == {"ok"}, found
-    assert found.keys() >= {"log broker", "log transactions", "log clock", f"group {task.group}", f"topic {task.reads}"}
+    looks = {"broker", "version", "delivery", "transactions", "clock", "disk"}
+    assert found.keys() >= {f"log {name}" for name in looks} | {f"group {task.group}", f"topic {task.reads}"}
+    assert "4.0 or newer" in found["log version"].seen
+    assert f"kafka-log-dirs --bootstrap-server {bootstrap} --describe" in found["log disk"].seen
     assert "begun, written and aborted" in found["log transactions"].seen
     assert "of the broker's" in found["log clock"].seen
 
