@@ -37,8 +37,9 @@ POM = ROOT / "tests" / "kafka" / "pom.xml"
 CACHE = ROOT / ".cache" / "kafka"
 ADDRESS_SETTING = "PENSTOCK_TEST_KAFKA"
 NEEDED = (
-    "the Kafka tests need Java 17 or newer and Maven (Debian: `apt-get install openjdk-17-jre-headless maven`), "
-    f"or a running broker in {ADDRESS_SETTING}=host:port"
+    "the Kafka tests need Java 17 or newer and Maven (Debian: `apt-get install openjdk-17-jdk-headless maven`), "
+    f"or a running broker in {ADDRESS_SETTING}=host:port, "
+    "for example of `docker compose -f examples/compose.yaml up` (localhost:9092)"
 )
 START_SECONDS = 90.0
 STOP_SECONDS = 30.0

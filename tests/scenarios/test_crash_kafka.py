@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import subprocess
 from collections import Counter
 
 import pytest
 
 from crash import Stage, assert_laws, crash_run
-from kafka_broker import ForeignBroker, KafkaBroker, start_broker
+from kafka_broker import KafkaBroker
+from kafka_own import own_broker
 
 pytestmark = [pytest.mark.slow, pytest.mark.kafka]
 
@@ -18,9 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.kafka]
 @pytest.fixture
 def broker():
     """A broker of this test's own: its topics have fixed names, and it is restarted."""
-    broker = start_broker()
-    if isinstance(broker, ForeignBroker):
-        pytest.skip("the crash proof restarts the broker: it needs one of its own")
+    broker = own_broker("the crash proof restarts the broker")
     yield broker
     broker.stop()
 
@@ -29,13 +29,14 @@ SEPARATOR = "\x1f"
 
 
 def console(broker: KafkaBroker, topic: str, shows: str) -> list[str]:
-    """All committed records of a topic, each as one line with its value or its headers."""
-    other = {"value": "headers", "headers": "value"}[shows]
+    """All committed records of a topic, each as one line with its value, its headers or its place."""
+    prints = {"value": ["value"], "headers": ["headers"], "place": ["partition", "offset"]}[shows]
+    kinds = ("value", "headers", "partition", "offset")
+    formats = [f"--formatter-property=print.{kind}={str(kind in prints).lower()}" for kind in kinds]
     command = broker._java(
         "org.apache.kafka.tools.consumer.ConsoleConsumer", "--bootstrap-server", broker.bootstrap, "--topic", topic,
         "--from-beginning", "--isolation-level", "read_committed", "--timeout-ms", "8000",
-        "--formatter-property", f"print.{shows}=true", "--formatter-property", f"print.{other}=false",
-        "--formatter-property", f"headers.separator={SEPARATOR}",
+        *formats, f"--formatter-property=headers.separator={SEPARATOR}",
     )  # fmt: skip
     out = subprocess.run(command, capture_output=True, check=False, timeout=300).stdout
     return out.decode("utf-8", "replace").splitlines()
@@ -58,11 +59,27 @@ def endings_by_console(broker: KafkaBroker) -> Counter:
     return found
 
 
+def produced_by_console(broker: KafkaBroker) -> set[tuple[int, int]]:
+    """(partition, offset) of every event there is, as Kafka's console consumer reads them."""
+    lines = console(broker, "review-events", "place")
+    places = [re.search(r"Partition:(\d+)\tOffset:(\d+)|Offset:(\d+)\tPartition:(\d+)", line) for line in lines]
+    found = [(int(at[1] or at[4]), int(at[2] or at[3])) for at in places if at]
+    assert len(found) == len(set(found))
+    return set(found)
+
+
 def check_by_console(broker: KafkaBroker):
     async def check(made: Stage) -> None:
         seen = await asyncio.to_thread(endings_by_console, broker)
         assert [place for place, times in seen.items() if times > 1] == []
         findings = made.judge.findings
+        produced = await asyncio.to_thread(produced_by_console, broker)
+        assert len(produced) == findings.events
+        for name, task in findings.tasks.items():
+            ended = {(partition, offset) for of, partition, offset in seen if of == name}
+            assert ended - produced == set(), "an ending of an event that nobody produced"
+            assert len(produced - ended) == task.skipped, "an event without its ending"
+            assert task.unproduced == 0
         assert len(seen) == sum(task.ended for task in findings.tasks.values())
 
     return check

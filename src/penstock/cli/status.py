@@ -13,9 +13,10 @@ import typer
 
 from penstock.cli.command import Invocation, command, run_async
 from penstock.cli.console import emit_page, out, table, tell
+from penstock.log.delivery import label
 
 if TYPE_CHECKING:
-    from penstock.log.base import Bounds, EventLog, GroupMember
+    from penstock.log.base import Bounds, Delivery, EventLog, GroupMember
     from penstock.log.offset_map import OffsetMap
     from penstock.record import Partition
 
@@ -50,10 +51,13 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
 ) -> None:
     """Show every group: lag in events and seconds, what is done above the watermark, and its members."""
-    found = run_async(_status(invocation, group))
+    delivery, found = run_async(_status(invocation, group))
     if as_json:
-        emit_page({"log": invocation.settings.log, "groups": [asdict(row) for row in found]})
+        groups = [asdict(row) for row in found]
+        emit_page({"log": invocation.settings.log, "delivery": delivery, "groups": groups})
         return
+    if warning := label(delivery):
+        tell(warning)
     if not found:
         tell(
             f"no group {group or 'has read anything'} in {invocation.settings.log}: start one with `penstock run MODULE:TASK`"
@@ -62,7 +66,7 @@ def status(
     _print(found)
 
 
-async def _status(invocation: Invocation, only: str) -> list[GroupTopic]:
+async def _status(invocation: Invocation, only: str) -> tuple[Delivery, list[GroupTopic]]:
     async with invocation.log() as log:
         topics = sorted(await log.topics())
         groups = await log.groups()
@@ -73,7 +77,7 @@ async def _status(invocation: Invocation, only: str) -> list[GroupTopic]:
             for topic in topics:
                 row = await _row(log, group, topic, groups[group])
                 rows += [row] if row else []
-        return rows
+        return log.delivery, rows
 
 
 async def _row(log: EventLog, group: str, topic: str, members: list[GroupMember]) -> GroupTopic | None:

@@ -33,6 +33,7 @@ from penstock.demo.text import ceiling, dollars
 from penstock.demo.watch import Picture, Watch
 from penstock.flow.limits import LimitOptions
 from penstock.flow.spend import SpendOptions
+from penstock.log.delivery import label
 from penstock.log.topics import PARTITIONS
 from penstock.wiring import open_log
 
@@ -99,6 +100,8 @@ class _Demo:
         stack.callback(self._view.close)
         self._view.open()
         self._view.say(self._greeting(stream))
+        if warning := label(log.delivery):
+            self._view.say(warning)
         offline = None if self._options.is_live else self._offline(stream)
         settings = self._live_settings() if offline is None else self._offline_settings(offline, await offline.start())
         if offline is not None:
@@ -241,10 +244,11 @@ class _Demo:
             lines = ", ".join(str(number + 1) for number in self._producer.too_large[:5])
             more = ", …" if len(self._producer.too_large) > 5 else ""
             self._remarks.append(f"Left out, because larger than the log takes: line {lines}{more}.")
-        ended = Ended(self._place, self._kills, is_finished, tuple(self._remarks))
+        delivery = self._options.settings.kafka_log.delivery if self._place.kafka else "exactly_once"
+        ended = Ended(self._place, self._kills, is_finished, tuple(self._remarks), delivery)
         planted = stream.planted[: self._producer.sent] if stream.planted is not None else None
         print_summary(self._console, picture, planted, ended)
-        if picture.lost or picture.doubled:
+        if not ended.is_promised(picture):
             return CHECK_FAILED
         if self._interruption.happened and not is_finished:
             return INTERRUPTED

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from penstock.demo.burst import Burst
-    from penstock.demo.judge import Findings, Judge, TaskFindings
+    from penstock.demo.findings import Findings, TaskFindings
+    from penstock.demo.judge import Judge
     from penstock.demo.offline import OfflineClaude
     from penstock.demo.pressure import Absorbed, Pressure
     from penstock.demo.producer import Producer
@@ -63,6 +64,11 @@ class Picture:
     @property
     def doubled(self) -> int:
         return sum(task.doubled for task in self.findings.tasks.values())
+
+    @property
+    def unproduced(self) -> int:
+        """Of all tasks."""
+        return sum(task.unproduced for task in self.findings.tasks.values())
 
     @property
     def dead_letters(self) -> int:
