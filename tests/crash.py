@@ -38,6 +38,9 @@ SHIPPED: Tasks = MappingProxyType({"review_moderation:moderator": moderator, "re
 """What `penstock run` is told → the task."""
 
 
+MOST_CLIENT_FAULTS = 4
+
+
 class Eyes:
     """The judge's own handle on the log, opened anew after a fault of the log.
 
@@ -145,7 +148,7 @@ class Stage:
         """Wait until every event has its ending; bounded."""
         async with asyncio.timeout(seconds):
             while True:
-                await self._supervise()
+                await self.supervise()
                 found = await self.look()
                 if all(task.open == 0 for task in found.tasks.values()):
                     return found
@@ -158,20 +161,20 @@ class Stage:
             groups = await self.eyes.groups()
             if sum(bool(m.partitions) and m.is_alive for g in groups.values() for m in g) >= members:
                 return
-            await self._supervise()
+            await self.supervise()
             is_over = any(w.process is not None and w.process.poll() is not None for w in self.workers)
             if time.monotonic() > end or is_over:
                 raise AssertionError(f"not all workers own partitions: {groups}\n" + await self._last_words())
             await asyncio.sleep(0.2)
 
-    async def _supervise(self) -> None:
-        """Start a worker again that died of its client library, once each, as any supervisor would; and say so.
+    async def supervise(self) -> None:
+        """Start a worker again that died of its client library, as any supervisor would; and say so.
 
         It follows a null pointer now and then where a connection to a broker comes or goes, or finds an assertion false.
         """
         for worker in self.workers:
             code = worker.process.poll() if worker.process is not None else None
-            if code in CLIENT_FAULTS and worker.name not in self.client_faults:
+            if code in CLIENT_FAULTS and len(self.client_faults) < MOST_CLIENT_FAULTS:
                 print(f"{worker.name} ended by signal {-code} in its client library; started again")
                 self.client_faults.append(worker.name)
                 await self.put_at_risk(worker)
@@ -274,6 +277,7 @@ async def crash_run(
         producing = asyncio.create_task(made.produce(events, per_second, seed, is_enough))
         for fault in faults:
             await asyncio.sleep(rng.uniform(0.5, 1.5) * events / per_second / len(faults))
+            await made.supervise()
             if fault in log_faults:
                 await made.put_at_risk(*made.workers)
                 await asyncio.to_thread(log_faults[fault])
