@@ -57,7 +57,8 @@ class Seen:
             result = json.loads(line.value)
             place = result["source"]["partition"], result["source"]["offset"]
             self.endings[result["task"], *place] += 1
-            self.in_order[result["task"], line.key].append((line.partition, *place))
+            if line.key != "null":  # without a key there is no order
+                self.in_order[result["task"], line.key].append((line.partition, *place))
         for line in console(broker, "review-dlq"):
             if "penstock.erased.task" not in line.headers:
                 place = tuple(int(line.headers[f"penstock.errors.{name}"]) for name in ("partition", "offset"))
