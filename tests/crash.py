@@ -302,6 +302,7 @@ async def crash_run(
         for zombie in made.zombies:
             await zombie.count(made.eyes)
         if check is not None:
+            print("\n" + report(made, findings))
             await check(made)
         return made, replace(findings)
 

@@ -86,7 +86,7 @@ def check_by_console(broker: KafkaBroker | KafkaCluster) -> Callable[[Stage], Aw
             print(
                 f"{task}, order=key: {sum(keys)} results of {len(keys)} keys (up to {max(keys)}), out of order {len(wrong)}"
             )
-            assert wrong == []
+            assert wrong == [], "results that do not stand in the order of their key's events"
             assert max(keys) > 100, "no key has enough events for their order to mean something"
 
     return check
