@@ -94,6 +94,10 @@ class Worker:
     def mb(self) -> float:
         return self._watched.memory_info().rss / 1e6 if self.is_alive else 0.0
 
+    def freeze(self) -> None:
+        """SIGSTOP: what it has asked and not written can be counted."""
+        self._process.send_signal(signal.SIGSTOP)
+
     def kill(self) -> None:
         """kill -9."""
         self._process.kill()

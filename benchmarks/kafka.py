@@ -87,7 +87,8 @@ def kill(place: Place, size: Size) -> list[Row]:
     """kill -9 in the middle of a stream, another worker goes on."""
     cells = [(NONE, 3_000 * size.scale), (CARELESS, 3_000 * size.scale), (SEMAPHORE, 300 * size.scale), (NAIVE, 2.0)]
     rows = [row(who, runs.killed(place, who, rate)) for who, rate in cells]
-    columns = ("per_second", "events", "calls_in_flight", "gap_seconds", "lost", "doubled", "paid_for_nothing")
+    columns = ("per_second", "events", "calls_in_flight", "events_in_calls", "answered_unwritten", "in_flight")
+    columns += ("gap_seconds", "lost", "doubled", "paid_for_nothing")
     return show("One kill -9 in the middle of a stream, just after a commit of offsets", rows, columns)
 
 

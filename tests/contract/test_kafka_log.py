@@ -172,6 +172,12 @@ async def test_the_old_owner_commits_under_the_classic_protocol(open_kafka):
     await groups_suite.test_commit_is_allowed_until_revoke_returns(open_kafka(**CLASSIC), lambda: open_kafka(**CLASSIC))
 
 
+async def test_a_pause_holds_through_a_rebalance_under_the_classic_protocol(open_kafka):
+    """What stays is still paused, what goes is read by its new owner at once, with the classic protocol too."""
+    suite = groups_suite.test_a_pause_holds_through_a_rebalance_and_ends_with_ownership
+    await suite(open_kafka(**CLASSIC), lambda: open_kafka(**CLASSIC))
+
+
 async def test_commits_go_on_while_others_join(log, open_kafka):
     """Commits of partitions that stay succeed through every rebalance, with metadata that may be old by then."""
     topic, results, group = await made_topic(log, 4), await made_topic(log, 4), unique("g")
