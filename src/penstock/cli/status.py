@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from penstock.cli.budget import Budget, budgets
 from penstock.cli.command import Invocation, command, run_async
 from penstock.cli.console import emit_page, out, table, tell
 
@@ -50,9 +51,10 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
 ) -> None:
     """Show every group: lag in events and seconds, what is done above the watermark, and its members."""
-    found = run_async(_status(invocation, group))
+    found, spent = run_async(_status(invocation, group))
     if as_json:
-        emit_page({"log": invocation.settings.log, "groups": [asdict(row) for row in found]})
+        page = {"log": invocation.settings.log, "groups": [asdict(row) for row in found]}
+        emit_page(page | {"spend": [asdict(budget) for budget in spent]})
         return
     if not found:
         tell(
@@ -60,9 +62,11 @@ def status(
         )
         return
     _print(found)
+    for budget in spent:
+        tell(budget.told)
 
 
-async def _status(invocation: Invocation, only: str) -> list[GroupTopic]:
+async def _status(invocation: Invocation, only: str) -> tuple[list[GroupTopic], list[Budget]]:
     async with invocation.log() as log:
         topics = sorted(await log.topics())
         groups = await log.groups()
@@ -73,7 +77,7 @@ async def _status(invocation: Invocation, only: str) -> list[GroupTopic]:
             for topic in topics:
                 row = await _row(log, group, topic, groups[group])
                 rows += [row] if row else []
-        return rows
+        return rows, await budgets(invocation.settings, log)
 
 
 async def _row(log: EventLog, group: str, topic: str, members: list[GroupMember]) -> GroupTopic | None:
