@@ -66,10 +66,14 @@ class WorkerProcess:
     process: subprocess.Popen[bytes] | None = None
     recorded_items: int = 0
     log_file: Path = Path(os.devnull)
+    script: Path | None = None
+    """Instead of `penstock run`: a program of the tests that takes the same task."""
 
     def start(self) -> None:
         """As a user would: `penstock run`."""
         command = [sys.executable, "-m", "penstock.cli", "run", self.reference, "--yes", "--quiet"]
+        if self.script is not None:
+            command = [sys.executable, str(self.script), self.reference]
         with self.log_file.open("ab") as out:
             self.process = subprocess.Popen(
                 command,
@@ -233,6 +237,7 @@ async def stage(
     workers_per_task: int,
     log_url: str = "",
     simulator: SimulatorOptions | None = None,
+    script: Path | None = None,
     **environment: str,
 ) -> AsyncIterator[Stage]:
     """Both groups with their workers running on a fresh log."""
@@ -252,7 +257,9 @@ async def stage(
         keys = {"PENSTOCK_CLAUDE__BASE_URL": own.url, "PENSTOCK_CLAUDE__API_KEY": "offline"}
         name = f"{reference.partition(':')[2]}-{number}"
         keys["PENSTOCK_SLOT"] = name
-        workers.append(WorkerProcess(name, reference, own, settings | keys, log_file=directory / f"{name}.log"))
+        workers.append(
+            WorkerProcess(name, reference, own, settings | keys, log_file=directory / f"{name}.log", script=script)
+        )
     made: Stage
 
     async def ledger(after: int) -> list[dict[str, Any]]:

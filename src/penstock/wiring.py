@@ -21,6 +21,7 @@ from penstock.engine.cascade import ANOTHER_MAY_ANSWER, Erased, Skipped
 from penstock.engine.pipeline import Pipeline, PipelineOptions
 from penstock.engine.reader import Reader
 from penstock.errors import SettingsError, TopicMissing
+from penstock.flow.base import Clock
 from penstock.flow.ceilings import Ceilings, SpendOptions
 from penstock.flow.gate import Gate
 from penstock.flow.readings import gate_samples, spend_samples
@@ -148,6 +149,7 @@ class Claude:
         client: ClaudeClient | None = None,
         tasks: Sequence[Task[Any, Any]] = (),
         run: str = "",
+        unix: Clock = time.time,
     ) -> None:
         self._settings = settings
         self._models = Models.load(settings.claude.prices_file)
@@ -155,7 +157,7 @@ class Claude:
         by_family = {self._family(name): limits for name, limits in settings.limits.items() if name != "default"}
         self.gate = Gate(
             settings.limits.get("default"),
-            Spend(spend_options(settings, self._models), run=run),
+            Spend(spend_options(settings, self._models), unix=unix, run=run),
             settings.concurrency,
             breaker=settings.breaker,
             ramp=settings.ramp,
@@ -212,13 +214,19 @@ def pipeline_options(settings: Settings) -> PipelineOptions:
 
 
 def build_worker(
-    settings: Settings, tasks: Sequence[Task[Any, Any]], log: EventLog, *, slot: str = "", ops: OpsOptions | None = None
+    settings: Settings,
+    tasks: Sequence[Task[Any, Any]],
+    log: EventLog,
+    *,
+    slot: str = "",
+    ops: OpsOptions | None = None,
+    unix: Clock = time.time,
 ) -> Worker:
-    """A worker for these tasks, with a port for metrics and health where `ops` is given.
+    """A worker for these tasks, with a port for metrics and health where `ops` is given; `unix` says which period it is.
 
     Raises `UserError` where it could not work; nothing is connected or asked yet.
     """
-    claude = Claude(settings, tasks=tasks, run=uuid.uuid4().hex[:16])
+    claude = Claude(settings, tasks=tasks, run=uuid.uuid4().hex[:16], unix=unix)
     spend = claude.gate.spend
     options = pipeline_options(settings)
     tasks = [with_codec(settings, task) for task in tasks]

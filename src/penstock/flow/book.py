@@ -120,7 +120,8 @@ class Book:
 
     def breathe(self) -> None:
         """Room is made for more calls at a time where claims could not follow, and given back when they can."""
-        self.stretch = min(self.stretch * 2.0, MOST_STRETCH) if self.was_denied else max(self.stretch * 0.9, 1.0)
+        is_short = self.was_denied and self.number > 0
+        self.stretch = min(self.stretch * 2.0, MOST_STRETCH) if is_short else max(self.stretch * 0.9, 1.0)
         self.was_denied = False
 
     def totals(self) -> dict[str, Totals]:

@@ -32,6 +32,10 @@ LOWER_SECONDS = 0.5
 RETRY_SECONDS = (0.05, 0.4)
 """Two that claimed the last of it at once both step back, and come again at different times."""
 MOST_TOMBSTONES = 100
+STRETCHED_PART = 50
+"""Room for more calls than are in flight is at most this part of a ceiling: a worker that dies leaves it behind."""
+IDLE_PART, IDLE_FROM_PART = 100, 5
+"""An idle worker keeps room for a call, so that the next event goes out at once; not when little is left."""
 _HOUR = 3_600.0
 
 
@@ -263,16 +267,17 @@ class Spend:
             return line.used
         wanted = book.wants(self._clock())
         room = self._room(book, line)
-        most = max(line.reserved, wanted) * book.stretch
+        most = max(line.reserved, wanted)
         if room is None:
-            return line.used + int(max(most, 2 * book.last_worst))
+            return line.used + int(max(most * book.stretch, 2 * book.last_worst))
         free = room - line.used
         if free <= 0 or wanted > free:  # less than a call is of no use to us: others may have it
             return line.used
-        if free > room // 5:
-            most = max(most, min(2 * book.last_worst, room // 100))
+        most = max(most, min(int(most * book.stretch), room // STRETCHED_PART))
+        if free > room // IDLE_FROM_PART:
+            most = max(most, min(2 * book.last_worst, room // IDLE_PART))
         fair = free // (self.claims.active + 1)
-        return line.used + int(min(most, max(fair, wanted)))
+        return line.used + min(most, max(fair, wanted))
 
     def _is_due(self, book: Book) -> bool:
         now = self._clock()

@@ -16,6 +16,7 @@ from penstock.flow.claims import Claims, Entry, read_entry
 from penstock.log.state import STATE_TOPIC, read_state
 
 if TYPE_CHECKING:
+    from penstock.flow.base import Clock
     from penstock.flow.spend import Spend
     from penstock.log.base import EventLog
     from penstock.record import Partition, Record
@@ -111,10 +112,10 @@ class SpendTail:
                     await self._wake.wait()
 
 
-async def read_claims(log: EventLog) -> Claims:
+async def read_claims(log: EventLog, unix: Clock = time.time) -> Claims:
     """All that is written of spending, as of now: for who looks once and from outside."""
-    claims = Claims(time.monotonic)
+    claims = Claims(time.monotonic, unix)
     for entry in await Topic(log).look():
-        claims.hear(entry, age_seconds=max(0.0, time.time() - entry.at))
+        claims.hear(entry, age_seconds=max(0.0, unix() - entry.at))
     claims.look()
     return claims
