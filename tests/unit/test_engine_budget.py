@@ -114,19 +114,17 @@ async def test_it_waits_till_the_period_ends_and_goes_on(log):
     """`wait`: nothing is lost or buried, the cause and the time are told, and the next hour answers the rest."""
     unix = [HOUR_BEGINS]
     async with scripted(answering()) as (_, client):
-        await log.append([note(n) for n in range(300)])
+        await log.append([note(n) for n in range(200)])
         options = SpendOptions(hour_usd=0.012)
         async with worker(log, client, options, unix=lambda: unix[0]) as (made, _):
             await until_true(lambda: made.causes == ["spend"])
             held = made.pipeline._tiers[0].capacity(made.pipeline.task)
             assert abs(held.until - time.monotonic() - 3_600) < 1.0
             first = made.counts.results
-            assert 0 < first < 300
+            assert 0 < first < 200
             assert made.spend.spent_nanousd <= 12_000_000
             unix[0] += 3_600
-            await until_true(lambda: made.counts.results > first)
-            unix[0] += 3_600
-            await until_true(lambda: made.counts.results == 300)
+            await until_true(lambda: made.counts.results == 200)
     assert (made.counts.dead_letters, made.counts.hand_overs) == (0, 0)
     assert await billed(log) == made.spend.spent_nanousd
 
@@ -182,6 +180,7 @@ async def test_it_stops(log, capsys):
     assert "spend.day_usd" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 async def test_workers_share_a_ceiling_and_a_restarted_one_spends_nothing(log):
     """Two side by side spend no more than the ceiling and nearly all of it; who comes later asks nothing."""
     async with scripted(answering(output_tokens=40)) as (api, client):

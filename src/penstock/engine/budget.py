@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from penstock.tier import Capacity, Item
 
 LOOK_SECONDS = 1.0
-LONGEST_HOLD_SECONDS = 2.0
+LONGEST_HOLD_SECONDS = 1.0
 """A ceiling is looked at again by then, whenever its period ends: clocks are set, and reserves are given back."""
 
 
