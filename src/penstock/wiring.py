@@ -132,7 +132,10 @@ def spend_options(settings: Settings, models: Models | None = None) -> SpendOpti
     models = models or Models.load(settings.claude.prices_file)
     by_id: dict[str, Ceilings] = {}
     for name, ceilings in settings.spend.models.items():
-        model = models.resolve(name).id
+        try:
+            model = models.resolve(name).id
+        except SettingsError as error:
+            raise SettingsError(f"spend.models.{name}: {error}") from None
         if model in by_id:
             raise SettingsError(f"spend.models.{name}: {model} has ceilings under another name already; keep one")
         by_id[model] = ceilings

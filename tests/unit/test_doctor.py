@@ -240,6 +240,14 @@ def test_no_ceiling_and_no_limits_are_worth_a_thought():
     assert (budget(free).status, limits(free).status) == ("warn", "warn")
     assert (budget(bound).status, limits(bound).status) == ("ok", "ok")
     assert "spend.day_usd" in budget(free).fix
+    assert "all workers" in budget(bound).seen
+
+
+def test_a_ceiling_that_can_never_be_met_is_worth_a_thought():
+    """A day's below an hour's is a slip more often than a wish."""
+    found = budget(settings("spend.hour_usd=20", "spend.day_usd=10"))
+    assert found.status == "warn"
+    assert "spend.hour_usd=20" in found.seen
 
 
 def test_prices_grow_old():

@@ -56,14 +56,14 @@ def status(
         page = {"log": invocation.settings.log, "groups": [asdict(row) for row in found]}
         emit_page(page | {"spend": [asdict(budget) for budget in spent]})
         return
+    for budget in spent:
+        tell(budget.told)
     if not found:
         tell(
             f"no group {group or 'has read anything'} in {invocation.settings.log}: start one with `penstock run MODULE:TASK`"
         )
         return
     _print(found)
-    for budget in spent:
-        tell(budget.told)
 
 
 async def _status(invocation: Invocation, only: str) -> tuple[list[GroupTopic], list[Budget]]:

@@ -267,7 +267,7 @@ class Spend:
             return line.used
         wanted = book.wants(self._clock())
         room = self._room(book, line)
-        most = max(line.reserved, wanted)
+        most = max(line.reserved // 2, wanted)
         if room is None:
             return line.used + int(max(most * book.stretch, 2 * book.last_worst))
         free = room - line.used
