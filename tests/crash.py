@@ -200,6 +200,8 @@ async def stage(
     tasks: Tasks = SHIPPED,
     log_url: str = "",
     simulator: SimulatorOptions | None = None,
+    script: Path | None = None,
+    script: Path | None = None,
     **environment: str,
 ) -> AsyncIterator[Stage]:
     """Every group with its workers running on a fresh log."""
@@ -217,8 +219,9 @@ async def stage(
         keys = {"PENSTOCK_CLAUDE__BASE_URL": own.url, "PENSTOCK_CLAUDE__API_KEY": "offline"}
         name = f"{reference.partition(':')[2]}-{number}"
         keys["PENSTOCK_SLOT"] = name
+        log_file = directory / f"{name}.log"
         workers.append(
-            WorkerProcess(name, reference, tasks[reference], own, settings | keys, log_file=directory / f"{name}.log")
+            WorkerProcess(name, reference, tasks[reference], own, settings | keys, log_file=log_file, script=script)
         )
     made: Stage
 

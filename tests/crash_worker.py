@@ -51,6 +51,8 @@ class WorkerProcess:
     process: subprocess.Popen[bytes] | None = None
     recorded_items: int = 0
     log_file: Path = Path(os.devnull)
+    script: Path | None = None
+    """Instead of `penstock run`: a program of the tests that takes the same task."""
 
     @property
     def group(self) -> str:
@@ -60,6 +62,8 @@ class WorkerProcess:
     def start(self) -> None:
         """As a user would: `penstock run`. Tasks of the tests are found too."""
         command = [sys.executable, "-m", "penstock.cli", "run", self.reference, "--yes", "--quiet"]
+        if self.script is not None:
+            command = [sys.executable, str(self.script), self.reference]
         path = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
         with self.log_file.open("ab") as out:
             self.process = subprocess.Popen(

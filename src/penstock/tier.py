@@ -6,7 +6,7 @@ cascade → [tier] → outcome
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -111,8 +111,14 @@ class Capacity:
     tokens: int = 1_000_000
     """Estimated input tokens of the events of one call."""
     cause: str = ""
-    """Bounded vocabulary: requests, input_tokens, output_tokens, retry_after, concurrency, cold_cache, spend, outage, stopped."""
+    """Bounded vocabulary: requests, input_tokens, output_tokens, retry_after, concurrency, cold_cache, claim, spend,
+    spend_cap, outage, stopped."""
     until: float | None = None
+    at_ceiling: Literal["", "cheaper", "bury"] = ""
+    """With `spend`: items are not to wait. Those with an answer of a cheaper step end with it; the others are dead letters
+    (`bury`) or wait all the same (`cheaper`)."""
+    detail: str = ""
+    """With `at_ceiling`: which ceiling, for people."""
 
 
 @runtime_checkable

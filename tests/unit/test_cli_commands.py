@@ -150,7 +150,7 @@ def test_init_makes_a_project_that_loads(cli):
     """The task can be declared, the settings are valid, the sample events are JSON with one that must fail."""
     cli.done("init", "shop")
     task = load_task("feedback:sorter", cli.directory / "shop")
-    assert load_settings(cli.directory / "shop/penstock.toml").settings.spend.ceiling_usd == 1.0
+    assert load_settings(cli.directory / "shop/penstock.toml").settings.spend.day_usd == 1.0
     events = [json.loads(line) for line in (cli.directory / "shop/events.jsonl").read_text().splitlines()]
     good = [event for event in events if event["text"]]
     assert len(events) - len(good) == 1

@@ -10,12 +10,8 @@ from rich.console import Console
 
 from penstock.claude.models import Models
 from penstock.demo.board import render
-<<<<<<< HEAD
-from penstock.demo.judge import Findings, TaskFindings
-from penstock.demo.place import Place
-=======
 from penstock.demo.findings import Findings, TaskFindings
->>>>>>> a0c2dae4c5078828a238b1704d808a89dc5e4f07
+from penstock.demo.place import Place
 from penstock.demo.plain import line
 from penstock.demo.pressure import Absorbed, Use
 from penstock.demo.summary import Ended, print_summary

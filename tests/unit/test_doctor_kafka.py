@@ -11,11 +11,7 @@ from confluent_kafka.admin import AclOperation, ResourceType
 
 import kafka_broker
 from fakes import ScriptedTier, make_task
-<<<<<<< HEAD
 from kafka_broker import GuardedBroker, guarded_broker
-=======
-from kafka_own import own_broker
->>>>>>> a0c2dae4c5078828a238b1704d808a89dc5e4f07
 from penstock.doctor.kafka import kafka
 from penstock.log.base import TopicSpec
 from penstock.log.kafka import KafkaLog
@@ -27,26 +23,9 @@ pytestmark = pytest.mark.kafka
 
 
 @pytest.fixture(scope="module")
-<<<<<<< HEAD
 def guarded() -> GuardedBroker:
     """A broker that asks for rights: whatever no rule denies is allowed."""
     return guarded_broker()
-=======
-def guarded() -> Iterator[str]:
-    """A broker of its own that asks for rights: whatever no rule denies is allowed."""
-    broker = own_broker("a broker that asks for rights", AUTHORIZER)
-    yield broker.bootstrap
-    broker.kill()
-
-
-def deny(bootstrap: str, kind: ResourceType, name: str, operation: AclOperation, *, is_prefix: bool = False) -> None:
-    """A rule against everybody."""
-    pattern = ResourcePatternType.PREFIXED if is_prefix else ResourcePatternType.LITERAL
-    rule = AclBinding(kind, name, pattern, "User:ANONYMOUS", "*", operation, AclPermissionType.DENY)
-    admin = AdminClient({"bootstrap.servers": bootstrap})  # lives until its answer is there
-    for future in admin.create_acls([rule]).values():
-        future.result(10)
->>>>>>> a0c2dae4c5078828a238b1704d808a89dc5e4f07
 
 
 def a_task(**options):

@@ -16,6 +16,7 @@ from penstock.errors import SettingsError
 
 if TYPE_CHECKING:
     from penstock.claude.models import Model, Models
+    from penstock.flow.ceilings import SpendOptions
     from penstock.flow.limits import LimitOptions
     from penstock.flow.plan import Backlog, Plan, StepCost
     from penstock.log.base import EventLog
@@ -101,7 +102,7 @@ def _tokens_as_shown(task: Task[Any, Any]) -> Callable[[Record], int]:
     return tokens
 
 
-def tell_plans(plans: Sequence[tuple[str, Plan]], ceiling_usd: float | None) -> None:
+def tell_plans(plans: Sequence[tuple[str, Plan]], spend: SpendOptions) -> None:
     """What waits and what it costs, in plain words."""
     for name, plan in plans:
         tell(f"{name}: {plan.events:,} events wait")
@@ -113,17 +114,16 @@ def tell_plans(plans: Sequence[tuple[str, Plan]], ceiling_usd: float | None) -> 
         tell(
             f"  at least {duration(plan.seconds_low)} within your limits; what binds first: {first.bound_by} per minute"
         )
-    held = (
-        f"spend.ceiling_usd stops this worker at ${ceiling_usd:,.2f}" if ceiling_usd else "no spend.ceiling_usd is set"
-    )
+    ceilings = ", ".join(f"{ceiling.setting}=${ceiling.usd:,.2f}" for ceiling in spend.ceilings())
+    held = f"all workers together keep to {ceilings}" if ceilings else "no ceiling is set in [spend]"
     tell(f"An estimate from a sample of the backlog; {held}.")
 
 
-def need_yes(plans: Sequence[tuple[str, Plan]], ceiling_usd: float | None, *, says_yes: bool) -> None:
+def need_yes(plans: Sequence[tuple[str, Plan]], spend: SpendOptions, *, says_yes: bool) -> None:
     """A long backlog is answered only if the user wants to pay for it."""
     if not plans:
         return
-    tell_plans(plans, ceiling_usd)
+    tell_plans(plans, spend)
     if says_yes:
         return
     if not sys.stdin.isatty():

@@ -100,9 +100,7 @@ async def _check(invocation: Invocation, tasks: Sequence[Task[Any, Any]], *, say
     await check_codecs(tasks)
     async with invocation.log() as log:
         await prepare_topics(invocation.settings, tasks, log)
-        need_yes(
-            await plans_of(invocation.settings, tasks, log), invocation.settings.spend.ceiling_usd, says_yes=says_yes
-        )
+        need_yes(await plans_of(invocation.settings, tasks, log), invocation.settings.spend, says_yes=says_yes)
 
 
 async def _work(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from penstock.cli.budget import Budget, budgets
 from penstock.cli.command import Invocation, command, run_async
 from penstock.cli.console import emit_page, out, table, tell
 from penstock.log.delivery import label
@@ -51,13 +52,16 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
 ) -> None:
     """Show every group: lag in events and seconds, what is done above the watermark, and its members."""
-    delivery, found = run_async(_status(invocation, group))
+    delivery, found, spent = run_async(_status(invocation, group))
     if as_json:
         groups = [asdict(row) for row in found]
-        emit_page({"log": invocation.settings.log, "delivery": delivery, "groups": groups})
+        page = {"log": invocation.settings.log, "delivery": delivery, "groups": groups}
+        emit_page(page | {"spend": [asdict(budget) for budget in spent]})
         return
     if warning := label(delivery):
         tell(warning)
+    for budget in spent:
+        tell(budget.told)
     if not found:
         tell(
             f"no group {group or 'has read anything'} in {invocation.settings.log}: start one with `penstock run MODULE:TASK`"
@@ -66,7 +70,7 @@ def status(
     _print(found)
 
 
-async def _status(invocation: Invocation, only: str) -> tuple[Delivery, list[GroupTopic]]:
+async def _status(invocation: Invocation, only: str) -> tuple[Delivery, list[GroupTopic], list[Budget]]:
     async with invocation.log() as log:
         topics = sorted(await log.topics())
         groups = await log.groups()
@@ -77,7 +81,7 @@ async def _status(invocation: Invocation, only: str) -> tuple[Delivery, list[Gro
             for topic in topics:
                 row = await _row(log, group, topic, groups[group])
                 rows += [row] if row else []
-        return log.delivery, rows
+        return log.delivery, rows, await budgets(invocation.settings, log)
 
 
 async def _row(log: EventLog, group: str, topic: str, members: list[GroupMember]) -> GroupTopic | None:

@@ -31,8 +31,10 @@ from penstock.demo.summary import Ended, print_summary
 from penstock.demo.tally import Tally
 from penstock.demo.text import ceiling, dollars
 from penstock.demo.watch import Picture, Watch
+from penstock.flow.ceilings import NANOUSD, SpendOptions, periods_at
+from penstock.flow.claims import Account
 from penstock.flow.limits import LimitOptions
-from penstock.flow.spend import SpendOptions
+from penstock.flow.tail import read_claims
 from penstock.log.delivery import label
 from penstock.log.topics import PARTITIONS
 from penstock.wiring import open_log
@@ -103,7 +105,11 @@ class _Demo:
         if warning := label(log.delivery):
             self._view.say(warning)
         offline = None if self._options.is_live else self._offline(stream)
-        settings = self._live_settings() if offline is None else self._offline_settings(offline, await offline.start())
+        settings = (
+            await self._live_settings(log)
+            if offline is None
+            else self._offline_settings(offline, await offline.start())
+        )
         if offline is not None:
             stack.push_async_callback(offline.stop)
         watch = self._watch = await self._make_watch(log, stream, offline)
@@ -279,15 +285,12 @@ class _Demo:
             changes["kafka_log"] = replace(settings.kafka_log, group_protocol="classic", static_membership=True)
         return settings.model_copy(update=changes)
 
-    def _live_settings(self) -> Settings:
-        """The ceiling is divided among the workers, so that together they keep it; the limits they share by themselves."""
-        settings = self._options.settings
-        share = len(REFERENCES) * self._options.workers
-        changes: dict[str, Any] = {
-            "log": self._place.log,
-            "spend": SpendOptions(self._options.ceiling_usd / share),
-        }
-        return settings.model_copy(update=changes)
+    async def _live_settings(self, log: EventLog) -> Settings:
+        """The ceiling holds for all workers of this run together, on top of what earlier runs on this log have spent."""
+        account: Account = ("all", "", periods_at(time.time()).labels[-1])
+        before = (await read_claims(log)).sum(account).claimed / NANOUSD
+        spend = SpendOptions(month_usd=before + self._options.ceiling_usd)
+        return self._options.settings.model_copy(update={"log": self._place.log, "spend": spend})
 
 
 def _terminal() -> Console:

@@ -44,6 +44,8 @@ class Stage:
     """Items that went on to the next step."""
     storms: int = 0
     """Calls in a row that met weather."""
+    at_ceiling: str = ""
+    """Its tier has met a ceiling, and its items are not to wait for the next period (`Capacity.at_ceiling`)."""
     look_at: float = 0.0
     """The tier is full for a time that nobody knows: when to look again by ourselves."""
 
