@@ -201,7 +201,6 @@ async def stage(
     log_url: str = "",
     simulator: SimulatorOptions | None = None,
     script: Path | None = None,
-    script: Path | None = None,
     **environment: str,
 ) -> AsyncIterator[Stage]:
     """Every group with its workers running on a fresh log."""
