@@ -49,7 +49,8 @@ LONGEST_SESSION = "group.consumer.max.session.timeout.ms"
 DEFAULT_LONGEST_SESSION_MS = 60_000
 CHANGING = frozenset({"create_topics"})
 NO_ANSWER = frozenset(
-    {KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError.REQUEST_TIMED_OUT}  # noqa: SLF001
+    # The last: nobody could be asked who leads a partition, such as while a login is renewed.
+    {KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError.REQUEST_TIMED_OUT, KafkaError._NOENT}  # noqa: SLF001
 )
 NOT_MADE = frozenset(
     {
