@@ -140,3 +140,30 @@ def test_numbers_as_people_write_them():
     assert (seconds(950), seconds(61_000)) == ("0.95 s", "61 s")
     assert saving(25, 100) == "-75 %"
     assert saving(100, 100) == saving(0, 0) == ""
+
+
+@pytest.mark.parametrize(
+    ("found", "delivery", "title", "is_promised"),
+    [
+        ({}, "exactly_once", "Nothing lost, nothing doubled", True),
+        ({"doubled": 1}, "exactly_once", "SOMETHING WENT WRONG", False),
+        ({"doubled": 1}, "at_least_once", "Nothing lost; doubled as the delivery allows", True),
+        ({"lost": 1}, "at_least_once", "SOMETHING WENT WRONG", False),
+        ({"unproduced": 2}, "exactly_once", "SOMETHING WENT WRONG", False),
+    ],
+)
+def test_the_summary_holds_the_log_to_its_promise(tmp_path, found, delivery, title, is_promised):
+    """A double is an error, except where the log says that it may double; what nobody produced is one everywhere."""
+    shown = picture()
+    for name, count in found.items():
+        setattr(shown.rows[0].found, name, count)
+    place = Place(tmp_path / "demo")
+    ended = Ended(place, 0, is_finished=True, delivery=delivery)
+    console = Console(width=100, record=True, file=io.StringIO())
+    print_summary(console, shown, None, ended)
+    place.close()
+    text = console.export_text()
+    assert title in text
+    assert ended.is_promised(shown) is is_promised
+    assert ("AT LEAST ONCE" in text) is (delivery == "at_least_once")
+    assert ("2 results or dead letters are of events that nobody produced" in text) is ("unproduced" in found)
