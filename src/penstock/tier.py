@@ -6,7 +6,7 @@ cascade → [tier] → outcome
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,6 +110,28 @@ class Capacity:
     cause: str = ""
     """Bounded vocabulary: requests, input_tokens, output_tokens, retry_after, concurrency, cold_cache, spend, outage, stopped."""
     until: float | None = None
+
+
+class Held(NamedTuple):
+    """Why a tier makes no call now, more exactly than `Capacity` must say it. Times are `time.monotonic()`."""
+
+    cause: str
+    since: float
+    until: float | None
+    """When it goes on by what is known; None where nobody knows."""
+    next_try: float | None = None
+    """Where a trial decides: when it is made."""
+    family: str = ""
+    """Whose limits they are."""
+
+
+@runtime_checkable
+class Explains(Protocol):
+    """A tier that knows more about its waits than cause and time. Optional."""
+
+    def explain(self, task: Task[Any, Any]) -> Held | None:
+        """Why no call is made now, looked at anew; None where one could be."""
+        ...
 
 
 @runtime_checkable

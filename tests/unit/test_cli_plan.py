@@ -209,7 +209,7 @@ def test_ask_measures_replies_times_and_limits(cli):
     haiku = [call for call in taken if "haiku" in call["model"]]
     per_item = sum(call["output_tokens"] for call in haiku) / sum(call["items"] for call in haiku)
     assert found["expected"]["account_events_per_second"] == pytest.approx(12_000 / 60 / per_item, rel=0.2)
-    assert any(f"asked: 50 events in {len(taken)} calls for ${billed:.4f}, answered by a simulator" in text for text in found["assumptions"])  # fmt: skip
+    assert any(f"asked: 60 events in {len(taken)} calls for ${billed:.4f}, answered by a simulator" in text for text in found["assumptions"])  # fmt: skip
 
 
 def test_ask_says_what_the_api_refused(cli):

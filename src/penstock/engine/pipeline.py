@@ -23,6 +23,7 @@ from penstock.engine.cascade import Cascade, Ending
 from penstock.engine.checkpoint import Checkpoint
 from penstock.engine.commit import LOG_PATIENCE_SECONDS, Committer
 from penstock.engine.erasing import erased_by, take_out
+from penstock.engine.explain import Explainer
 from penstock.engine.fetching import Fetches
 from penstock.engine.guard import GuardOptions
 from penstock.engine.holds import Holds
@@ -143,7 +144,6 @@ class Pipeline:
 
     def reading(self) -> Reading:
         """How things stand now: for metrics and health checks."""
-        now = time.monotonic()
         died = [loop.get_name() for loop in self._loops if loop.done() and not loop.cancelled() and loop.exception()]
         return Reading(
             items_in_flight=self._checkpoint.in_flight(),
@@ -152,9 +152,11 @@ class Pipeline:
             items_held=self._checkpoint.held(),
             partitions=len(self._checkpoint.partitions()),
             paused=Counter(self._intake.paused.values()),
-            stages=[StageReading.of(stage, now) for stage in self._cascade.stages],
+            explain=lambda: Explainer(self.task, self._intake, self._cascade, self._checkpoint).explain(self._calls),
+            stages=[StageReading.of(stage, time.monotonic()) for stage in self._cascade.stages],
             has_joined=self._has_joined,
             is_draining=self._cascade.is_draining,
+            is_fetching=self._fetches.is_holding,
             fault=type(self._fault).__name__ if self._fault else "",
             died=died,
             overdue={name: late for name, pulse in self._pulses.items() if (late := pulse.overdue_seconds())},
@@ -277,9 +279,7 @@ class Pipeline:
             self._leaving.discard(assignment.partition)
             self._checkpoint.begin(assignment.partition, assignment.done)
         self._portion.changed(self._checkpoint.partitions())
-        logger.info(
-            "%s: %d partitions more, %d in all", self.task.name, len(assignments), len(self._checkpoint.partitions())
-        )
+        logger.info("%s: %d partitions more, %d in all", self.task.name, len(assignments), len(self.positions()))
 
     async def revoked(self, partitions: Sequence[Partition], deadline: float) -> None:
         """Finish what was asked, drop what was not, commit; after this returns they are not ours."""

@@ -5,6 +5,7 @@ sample → [trial] → known
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from penstock.errors import SettingsError
 from penstock.flow.base import KINDS
 from penstock.flow.headers import read_limits
 from penstock.flow.limits import LimitOptions
+from penstock.flow.ramp import RampOptions
 from penstock.outcome import Answer
 from penstock.planning.known import Known, Took
 from penstock.planning.sample import Sample
@@ -30,9 +32,11 @@ if TYPE_CHECKING:
     from penstock.task import Step, Task
     from penstock.tier import Item
 
-FIRST_STEP_EVENTS = 50
+FIRST_STEP_EVENTS = 200
+"""Cheap models come first: some hundredths of a dollar at most, and rare escalations are seen."""
 LATER_STEP_EVENTS = 5
 """Of a later step, where fewer are escalated to it: only its limits and replies are wanted."""
+PATIENCE_SECONDS = 60.0
 _LEARNED = 150
 """A trial's calls count as so many: what a worker believes at its start is forgotten."""
 ENOUGH = 20
@@ -73,7 +77,8 @@ class Trial:
 async def try_out(settings: Settings, task: Task[Any, Any], sample: Sample) -> Trial:
     """Ask every Claude step of the route, the later ones what the earlier ones passed on. It costs some cents at most."""
     recorder: Any = _Recorder(ClaudeClient(settings.claude))
-    claude = Claude(settings, client=recorder, tasks=[task])
+    at_once = settings.model_copy(update={"ramp": RampOptions(start_share=1.0)})  # a handful of calls is no ramp
+    claude = Claude(at_once, client=recorder, tasks=[task])
     trial = Trial()
     items = [item for item in sample.items if not item.suspicious][:FIRST_STEP_EVENTS] or sample.items[:1]
     spare = items[:LATER_STEP_EVENTS]
@@ -83,8 +88,8 @@ async def try_out(settings: Settings, task: Task[Any, Any], sample: Sample) -> T
             if not isinstance(tier, ClaudeTier):
                 continue
             passed = await _ask(trial, task, step, tier, items, sample, recorder)
-            if len(items) >= ENOUGH:
-                trial.known.answers[step.name] = 1.0 - len(passed) / len(items)
+            if len(items) >= ENOUGH:  # none of 200 passed on does not mean none of a million
+                trial.known.answers[step.name] = 1.0 - (len(passed) + 0.5) / (len(items) + 1.0)
             items = passed or spare
         trial.usd = claude.gate.spend.spent_nanousd * 1e-9
     finally:
@@ -101,20 +106,18 @@ async def _ask(
     sample: Sample,
     recorder: _Recorder,
 ) -> list[Item]:
-    """Two calls of different sizes tell what each item adds to a call's time. Returns what would be escalated."""
-    few = max(1, len(items) // 5)
+    """Calls of different sizes tell what each item adds to a call's time. Returns what would be escalated."""
+    most, few = task.max_batch_items, max(1, min(len(items), task.max_batch_items) // 5)
     passed: list[Item] = []
     took: list[tuple[Sequence[Item], Tokens]] = []
     calls: list[tuple[int, float]] = []
-    for batch in (items[:few], items[few:]):
-        if not batch:
-            continue
+    for batch in (items[:few], *(items[at : at + most] for at in range(few, len(items), most))):
+        await _room(tier, task)
         recorder.reply = None
         outcomes = await tier.answer(task, batch)
         reply = recorder.reply
         if reply is None or isinstance(reply, Trouble):
-            why = describe(reply) if reply is not None else "spend.ceiling_usd leaves no room for it"
-            raise SettingsError(f"--ask: {step.name} could not be asked: {why}")
+            raise SettingsError(f"--ask: {step.name} could not be asked: {describe(reply) if reply else 'held back'}")
         trial.calls += 1
         trial.is_simulated = trial.is_simulated or reply.simulated
         _hear(trial, tier.model.family, reply.headers)
@@ -130,10 +133,19 @@ async def _ask(
     return passed
 
 
+async def _room(tier: ClaudeTier, task: Task[Any, Any]) -> None:
+    """A small account's limits bind a trial too: it waits, but not for long."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not (capacity := tier.capacity(task)).items:
+        if capacity.cause == "spend" or time.monotonic() > deadline:
+            raise SettingsError(f"--ask: {tier.name} could not be asked: it waits for {capacity.cause}")
+        await asyncio.sleep(max(0.05, min(1.0, (capacity.until or 0.0) - time.monotonic())))
+
+
 def _together(took: Sequence[tuple[Sequence[Item], Tokens]], sample: Sample) -> Took:
-    """Of all calls where the prompt was cached; else of the last and largest, or prompts would count as events."""
+    """Of all calls where the prompt was cached; else of the largest, or prompts would count as events."""
     last = took[-1][1]
-    calls = took if last.cache_read or last.cache_write else took[-1:]
+    calls = took if last.cache_read or last.cache_write else [max(took, key=lambda call: len(call[0]))]
     items = [item for batch, _ in calls for item in batch]
     tokens = last._replace(input=sum(t.input for _, t in calls), output=sum(t.output for _, t in calls))
     return Took(len(items), tokens, event_tokens(items) / len(items) / sample.line_tokens)
