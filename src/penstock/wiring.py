@@ -207,7 +207,7 @@ def build_worker(
             logger.warning("%s", fault)
 
     sources = [lambda: spend_samples(claude.gate.spend, settings.spend), lambda: gate_samples(claude.gate)]
-    told = Ops(ops, pipelines, log, sources, place=settings.log) if ops else None
+    told = Ops(ops, pipelines, log, sources, place=settings.log_place) if ops else None
     return Worker(
         pipelines,
         log,

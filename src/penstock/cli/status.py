@@ -15,6 +15,9 @@ from penstock.cli.command import Invocation, command, run_async
 from penstock.cli.console import emit_page, out, table, tell
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from penstock.cli.waiting import Asked, Waiting
     from penstock.log.base import Bounds, EventLog, GroupMember
     from penstock.log.offset_map import OffsetMap
     from penstock.record import Partition
@@ -47,12 +50,23 @@ def status(
     invocation: Invocation,
     *,
     group: Annotated[str, typer.Option(help="This group only.")] = "",
+    workers: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--worker",
+            metavar="HOST:PORT",
+            help="Ops port of a worker. Repeatable; those of this machine unless given.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
 ) -> None:
-    """Show every group: lag in events and seconds, what is done above the watermark, and its members."""
-    found = run_async(_status(invocation, group))
+    """Show every group: lag in events and seconds, its members, and for every partition why it waits."""
+    from penstock.cli.waiting import show
+
+    found, asked, waits = run_async(_status(invocation, group, workers or []))
     if as_json:
-        emit_page({"log": invocation.settings.log, "groups": [asdict(row) for row in found]})
+        told = {"workers": [asdict(one) for one in asked], "partitions": [asdict(wait) for wait in waits]}
+        emit_page({"log": invocation.settings.log, "groups": [asdict(row) for row in found], **told})
         return
     if not found:
         tell(
@@ -60,9 +74,14 @@ def status(
         )
         return
     _print(found)
+    show(waits, asked)
 
 
-async def _status(invocation: Invocation, only: str) -> list[GroupTopic]:
+async def _status(
+    invocation: Invocation, only: str, workers: Sequence[str]
+) -> tuple[list[GroupTopic], list[Asked], list[Waiting]]:
+    from penstock.cli.waiting import ask_workers, unasked
+
     async with invocation.log() as log:
         topics = sorted(await log.topics())
         groups = await log.groups()
@@ -73,7 +92,13 @@ async def _status(invocation: Invocation, only: str) -> list[GroupTopic]:
             for topic in topics:
                 row = await _row(log, group, topic, groups[group])
                 rows += [row] if row else []
-        return rows
+        asked, waits = await ask_workers(workers, invocation.settings.log_place)
+        waits = [wait for wait in waits if wait.group == only or not only]
+        behind: dict[str, set[str]] = {}
+        for row in rows:
+            if row.lag_events:
+                behind.setdefault(row.group, set()).add(row.topic)
+        return rows, asked, [*waits, *await unasked(log, waits, behind)]
 
 
 async def _row(log: EventLog, group: str, topic: str, members: list[GroupMember]) -> GroupTopic | None:
