@@ -170,6 +170,12 @@ class Settings(BaseSettings):
         """The log's choice and place."""
         return parse_log(self.log)
 
+    @property
+    def log_place(self) -> str:
+        """The same for all processes that work on one log, wherever they were started."""
+        address = self.log_address
+        return f"sqlite:{address.path.resolve()}" if isinstance(address, SqliteAddress) else self.log
+
     def kafka_properties(self) -> dict[str, bool | int | float | str]:
         """The properties for librdkafka, secrets included: never print it."""
         return {k: v.get_secret_value() if isinstance(v, SecretStr) else v for k, v in self.kafka.items()}

@@ -6,7 +6,7 @@ cascade → [tier] → outcome
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -119,6 +119,28 @@ class Capacity:
     (`bury`) or wait all the same (`cheaper`)."""
     detail: str = ""
     """With `at_ceiling`: which ceiling, for people."""
+
+
+class Held(NamedTuple):
+    """Why a tier makes no call now, more exactly than `Capacity` must say it. Times are `time.monotonic()`."""
+
+    cause: str
+    since: float
+    until: float | None
+    """When it goes on by what is known; None where nobody knows."""
+    next_try: float | None = None
+    """Where a trial decides: when it is made."""
+    family: str = ""
+    """Whose limits they are."""
+
+
+@runtime_checkable
+class Explains(Protocol):
+    """A tier that knows more about its waits than cause and time. Optional."""
+
+    def explain(self, task: Task[Any, Any]) -> Held | None:
+        """Why no call is made now, looked at anew; None where one could be."""
+        ...
 
 
 @runtime_checkable

@@ -243,7 +243,7 @@ def build_worker(
             logger.warning("%s", idle)
 
     sources = [lambda: spend_samples(spend), lambda: gate_samples(claude.gate)]
-    told = Ops(ops, pipelines, log, sources) if ops else None
+    told = Ops(ops, pipelines, log, sources, place=settings.log_place) if ops else None
     return Worker(
         pipelines,
         log,

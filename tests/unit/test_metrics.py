@@ -32,7 +32,7 @@ from penstock.log.state import STATE_TOPIC
 from penstock.ops.ops import Ops, OpsOptions
 from penstock.telemetry.counts import Counts, Histogram
 from penstock.telemetry.exposition import Exposition
-from penstock.telemetry.metrics import ALL, EVENT_AGE, RESULTS
+from penstock.telemetry.metrics import ALL, EVENT_AGE, PARTITION_WAITING, RESULTS
 from penstock.telemetry.reference import metrics_page
 from penstock.telemetry.sample import Sample
 
@@ -134,7 +134,8 @@ def test_names_follow_the_conventions_of_prometheus(metric):
     assert metric.name.endswith("_total") == (metric.kind == "counter")
     assert metric.help[0].isupper() or metric.help[0].isdigit()
     assert metric.help.endswith(".")
-    assert set(metric.labels) <= LABELS
+    own = {"topic", "partition"} if metric is PARTITION_WAITING else set()
+    assert set(metric.labels) <= LABELS | own
     assert bool(metric.buckets) == (metric.kind == "histogram")
     assert list(metric.buckets) == sorted(set(metric.buckets))
     words = metric.name.removesuffix("_total").split("_")
@@ -291,6 +292,7 @@ async def test_everything_served_is_declared_and_almost_all_is_always_served(log
     assert ours <= declared
     only_when_it_happened = {
         "penstock_hand_overs_total",
+        "penstock_partition_waiting_seconds",
         "penstock_tier_held",
         "penstock_tier_wait_seconds_total",
     }

@@ -20,7 +20,7 @@ from penstock.flow.base import KINDS, Cause, Clock, Estimate, Usage, Wait
 from penstock.flow.gate import Gate, Permit
 from penstock.outcome import Again, AgainReason, Charge, Failure, Outcome, Responder, share
 from penstock.task import Task
-from penstock.tier import Capacity, Item
+from penstock.tier import Capacity, Held, Item
 
 _WAITING: dict[Cause, AgainReason] = {
     "requests": "rate_limited",
@@ -142,6 +142,22 @@ class ClaudeTier:
         if wait.at_ceiling in ("cheaper", "bury"):
             return Capacity(0, 0, wait.cause, until, wait.at_ceiling, str(self._gate.spend.reached))
         return Capacity(0, cause=wait.cause, until=until)
+
+    def explain(self, task: Task[Any, Any]) -> Held | None:
+        """Why no call of this task is made now. The end of an outage is nobody's to know, only when it is tried."""
+        if self.capacity(task).items:
+            return None
+        family, gate = self.model.family, self._gate
+        told = gate.explain(family, task.name)
+        if told is None:  # stopped, or a cold cache: the gate was not asked or would let it through
+            return None
+        if told.cause == "spend" and gate.money.is_holding:
+            return Held("account_stop", gate.money.since, None, told.until, family)
+        if told.cause == "outage":
+            return Held("outage", told.since, None, told.until, family)
+        if told.cause in KINDS and gate.limits.is_starting(family, task.name):
+            return Held("slow_start", told.since, told.until, None, family)
+        return Held("budget" if told.cause == "spend" else told.cause, told.since, told.until, None, family)
 
     def prepare(self, task: Task[Any, Any]) -> _Asked:
         """Make the prompt of a task now; raises `TaskError` where its output model cannot be asked for."""

@@ -12,6 +12,7 @@ from penstock.cli.command import finish
 from penstock.cli.demo import demo
 from penstock.cli.doctor import doctor
 from penstock.cli.init import init
+from penstock.cli.plan import plan
 from penstock.cli.produce import produce
 from penstock.cli.run import run
 from penstock.cli.schema import schema
@@ -37,6 +38,7 @@ app.command("demo", rich_help_panel=START)(demo)
 app.command("init", rich_help_panel=START)(init)
 app.command("try", rich_help_panel=START)(try_one)
 app.command("doctor", rich_help_panel=START)(doctor)
+app.command("plan", rich_help_panel=START)(plan)
 app.command("run", rich_help_panel=WORK)(run)
 app.command("produce", rich_help_panel=WORK)(produce)
 app.add_typer(topics.app, name="topics", rich_help_panel=WORK)

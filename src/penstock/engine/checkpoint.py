@@ -188,9 +188,9 @@ class Checkpoint(Generic[EndingT]):
         books = self._books.values() if partitions is None else [self._books[p] for p in partitions if p in self._books]
         return sum(book.in_flight for book in books)
 
-    def held(self) -> int:
+    def held(self, partition: Partition | None = None) -> int:
         """Resolved offsets that wait for an earlier one of their key."""
-        return sum(book.held for book in self._books.values())
+        return sum(book.held for place, book in self._books.items() if partition in (None, place))
 
     def partitions(self) -> list[Partition]:
         """The partitions that are ours."""

@@ -55,6 +55,8 @@ class Intake:
         self._bytes = 0
         self._mean_bytes = 500.0
         self._paused: dict[Partition, str] = {}
+        self.paused_since: dict[Partition, float] = {}
+        """Unix time."""
         self._aside: dict[Partition, list[Record]] = {}
         """Records read and not begun: the map has no room for them. One poll's share at most, then their partition is paused."""
 
@@ -70,6 +72,10 @@ class Intake:
         # One record is always let in, however large: nothing is too big to move.
         least = 1 if self._checkpoint.in_flight() == 0 else 0
         return max(least, min(items, int(by_bytes), self._limits.max_poll_records))
+
+    def full(self, waiting: int) -> bool:
+        """Whether nothing more may be read, while so many items wait for a call."""
+        return self._checkpoint.in_flight() > 0 and self.room(waiting) == 0
 
     def read(self, records: Iterable[Record], leaving: Container[Partition] = ()) -> tuple[list[Item], list[Ending]]:
         """The items to be asked, and the endings of records that need no asking."""
@@ -118,16 +124,18 @@ class Intake:
             if why:
                 if partition not in self._paused:
                     self._consumer.pause([partition])
+                    self.paused_since[partition] = time.time()
                 self._paused[partition] = why
             elif partition in self._paused:
                 self._consumer.resume([partition])
-                del self._paused[partition]
+                del self._paused[partition], self.paused_since[partition]
         return late
 
     def forget(self, partitions: Iterable[Partition]) -> None:
         """They are no longer ours."""
         for partition in partitions:
             self._paused.pop(partition, None)
+            self.paused_since.pop(partition, None)
             self._map_room.forget(partition)
             self._bytes -= sum(record.size for record in self._aside.pop(partition, ()))
 

@@ -23,6 +23,7 @@ from penstock.engine.cascade import Cascade, Ending
 from penstock.engine.checkpoint import Checkpoint
 from penstock.engine.commit import LOG_PATIENCE_SECONDS, Committer
 from penstock.engine.erasing import erased_by, take_out
+from penstock.engine.explain import Explainer
 from penstock.engine.fetching import Fetches
 from penstock.engine.guard import GuardOptions
 from penstock.engine.holds import Holds
@@ -113,9 +114,8 @@ class Pipeline:
 
         Raises what made further work impossible: `TierStopped`, a `UserError` of the log.
         """
-        self._consumer = await self._log.join(
-            self.task.group, self.task.topics, self, start_from=self.task.start_from, slot=slot
-        )
+        task = self.task
+        self._consumer = await self._log.join(task.group, task.topics, self, start_from=task.start_from, slot=slot)
         self._committer.open(self._consumer)
         self._intake.open(self._consumer)
         self._has_joined = True
@@ -136,8 +136,7 @@ class Pipeline:
 
     def _in_flight(self) -> Iterator[Item]:
         """Items that are asked or wait to be."""
-        yield from itertools.chain.from_iterable(self._calls.values())
-        yield from self._cascade.waiting()
+        return itertools.chain(*self._calls.values(), self._cascade.waiting())
 
     def positions(self) -> dict[Partition, OffsetMap]:
         """Where the task stands in the partitions that are ours."""
@@ -145,7 +144,6 @@ class Pipeline:
 
     def reading(self) -> Reading:
         """How things stand now: for metrics and health checks."""
-        now = time.monotonic()
         died = [loop.get_name() for loop in self._loops if loop.done() and not loop.cancelled() and loop.exception()]
         return Reading(
             items_in_flight=self._checkpoint.in_flight(),
@@ -154,9 +152,11 @@ class Pipeline:
             items_held=self._checkpoint.held(),
             partitions=len(self._checkpoint.partitions()),
             paused=Counter(self._intake.paused.values()),
-            stages=[StageReading.of(stage, now) for stage in self._cascade.stages],
+            explain=lambda: Explainer(self.task, self._intake, self._cascade, self._checkpoint).explain(self._calls),
+            stages=[StageReading.of(stage, time.monotonic()) for stage in self._cascade.stages],
             has_joined=self._has_joined,
             is_draining=self._cascade.is_draining,
+            is_fetching=self._fetches.is_holding,
             fault=type(self._fault).__name__ if self._fault else "",
             died=died,
             overdue={name: late for name, pulse in self._pulses.items() if (late := pulse.overdue_seconds())},

@@ -2,7 +2,8 @@
 
 engine, flow → counts → [metrics] → exposition → /metrics
 
-Labels are bounded: tasks, tiers, models and causes, never an event, a key or a partition. Money is in US dollars, time in
+Labels are bounded: tasks, tiers, models and causes, never an event or a key; a partition only in the one metric that tells why
+each of them waits (one series per partition that does). Money is in US dollars, time in
 seconds. What is a gauge here is read when it is asked for; nothing is computed for a metric that nobody reads.
 """
 
@@ -121,6 +122,12 @@ ITEMS_HELD = Metric("penstock_items_held", "gauge", "Answers that wait for an ea
 PARTITIONS_OWNED = Metric("penstock_partitions_owned", "gauge", "Partitions that this worker owns.")
 PARTITIONS_PAUSED = Metric(
     "penstock_partitions_paused", "gauge", "Owned partitions that are not read now, by cause.", ("task", "cause")
+)
+PARTITION_WAITING = Metric(
+    "penstock_partition_waiting_seconds",
+    "gauge",
+    "How long a partition has waited by now, by what keeps most of it waiting; missing while it does not wait.",
+    ("task", "topic", "partition", "cause"),
 )
 LAG_RECORDS = Metric(
     "penstock_lag_records",
