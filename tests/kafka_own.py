@@ -48,6 +48,6 @@ def own_broker(why: str, settings: str = "") -> KafkaBroker:
 
 def need_java_compiler() -> None:
     """Fails the test with one line where Java cannot compile: a reader that nobody ran is not proven."""
-    told = subprocess.run([kafka_broker._java(), "--list-modules"], capture_output=True, check=False)
+    told = subprocess.run([kafka_broker.java(), "--list-modules"], capture_output=True, check=False)
     if b"jdk.compiler" not in told.stdout:
         pytest.fail(JDK_NEEDED, pytrace=False)
