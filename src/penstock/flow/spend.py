@@ -124,14 +124,16 @@ class Spend:
         self.reserved_nanousd -= worst_nanousd
         self.spent_nanousd += nanousd
         hold.end(spent=nanousd)
-        self._warn()
+        if not self.run:  # who shares looks whenever the topic was read
+            self._warn()
 
     def leave_unconfirmed(self, hold: Hold, worst_nanousd: int) -> None:
         """A call's reply was never read: its worst stays held."""
         self.reserved_nanousd -= worst_nanousd
         self.unconfirmed_nanousd += worst_nanousd
         hold.end(unconfirmed=worst_nanousd)
-        self._warn()
+        if not self.run:
+            self._warn()
 
     # --- claims: written with a task's acts ------------------------------------------------------------------------
 
