@@ -117,7 +117,8 @@ class Spend:
         if not self.ceilings:
             return Hold(None, (), worst_nanousd)
         book = self._book(task, model)
-        return Hold(book, book.current(self._periods()), worst_nanousd)
+        # Where claims count, the periods are those that `check` has just looked at: an hour may turn in between.
+        return Hold(book, book.current(self._now if self.run else self._periods()), worst_nanousd)
 
     def settle(self, hold: Hold, worst_nanousd: int, nanousd: int) -> None:
         """A call's cost is known (0: it was not billed)."""
