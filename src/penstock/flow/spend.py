@@ -34,6 +34,8 @@ RETRY_SECONDS = (0.05, 0.4)
 MOST_TOMBSTONES = 100
 STRETCHED_PART = 50
 """Room for more calls than are in flight is at most this part of a ceiling: a worker that dies leaves it behind."""
+HELD_PART = 20
+"""Claimed and not spent is at most this part of a ceiling per task and model of a worker, or one call: what a death can cost."""
 IDLE_PART, IDLE_FROM_PART = 100, 5
 """An idle worker keeps room for a call, so that the next event goes out at once; not when little is left."""
 _HOUR = 3_600.0
@@ -279,8 +281,16 @@ class Spend:
         most = max(most, min(int(most * book.stretch), room // STRETCHED_PART))
         if free > room // IDLE_FROM_PART:
             most = max(most, min(2 * book.last_worst, room // IDLE_PART))
-        fair = free // (self.claims.active + 1)
+        held = self._most_held(book, line) - line.reserved
+        if wanted > held and line.reserved:  # calls in flight come back soon, and cost less than their worst
+            return line.used
+        fair = min(free // (self.claims.active + 1), held)
         return line.used + min(most, max(fair, wanted))
+
+    def _most_held(self, book: Book, line: Line) -> int:
+        covering = self._covering[book.key.task, book.key.model]
+        at = self._now.labels.index(line.label)
+        return min(c.nanousd for c in covering if c.period == PERIODS[at]) // HELD_PART
 
     def _is_due(self, book: Book) -> bool:
         now = self._clock()
