@@ -178,25 +178,14 @@ def binds(row: Row) -> str:
 
 
 def short(rows: Sequence[Row]) -> str:
-    """As README.md has it."""
-    columns = (
-        "account class",
-        "events/s that last",
-        "p50, p99 at half load",
-        "p50, p99 after a tenfold burst",
-        "US$ per million",
-    )
-    cells = (
-        (
-            f"[{row['class'].title()}](docs/reference/benchmarks.md#what-an-account-bears)",
-            f"{row['lasting_per_second']:,.0f} ({binds(row)})",
-            f"{row['half']['p50']}, {row['half']['p99']}",
-            f"{row['burst']['p50']}, {row['burst']['p99']}",
-            f"{row['usd_per_million']:,.0f}",
-        )
+    """Rows of the figures in README.md."""
+    return "\n".join(
+        f"| the shipped moderator at the limits of an account of class {row['class'].title()} ({binds(row)} bind) "
+        f"| {row['lasting_per_second']:,.0f} events/s that last, US$ {row['usd_per_million']:,.0f} a million; "
+        f"p50, p99 {row['half']['p50']}, {row['half']['p99']} at half load, "
+        f"{row['burst']['p50']}, {row['burst']['p99']} after a tenfold burst | `make bench ARGS=classes` |"
         for row in rows
     )
-    return markdown(columns, cells)
 
 
 def table(rows: Sequence[Row]) -> str:
