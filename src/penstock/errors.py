@@ -14,6 +14,7 @@ PenstockError
     + RecordTooLarge        can never be written: its size was not checked before
   x CodecUnavailable        weather: what decoding needs (a schema) cannot be had now; intake waits
   x TierStopped             no call can succeed until a person acts (wrong key, unknown model)
+    + BudgetSpent           a ceiling with `at_ceiling = "stop"` is reached (exit code 4)
 Skip                        raised by a user's hook: this event wants no answer; it is counted and passed
   + Erase                   and what was made of its subject before is to be deleted
 
@@ -94,6 +95,10 @@ class CodecUnavailable(PenstockError):
 
 class TierStopped(PenstockError):
     """No call of this tier can succeed until a person acts; the text says what to do."""
+
+
+class BudgetSpent(TierStopped):
+    """A ceiling is reached and the settings say to stop there; the text names it and when its period ends."""
 
 
 class Skip(Exception):

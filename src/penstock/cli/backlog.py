@@ -15,6 +15,7 @@ from penstock.cli.status import duration
 from penstock.errors import SettingsError
 
 if TYPE_CHECKING:
+    from penstock.flow.ceilings import SpendOptions
     from penstock.log.base import EventLog
     from penstock.planning.plan import Planned
     from penstock.settings import Settings
@@ -39,7 +40,7 @@ async def plans_of(settings: Settings, tasks: Sequence[Task[Any, Any]], log: Eve
     return long
 
 
-def tell_plans(plans: Sequence[Planned], ceiling_usd: float | None) -> None:
+def tell_plans(plans: Sequence[Planned], spend: SpendOptions) -> None:
     """What waits and what it costs, in plain words."""
     for planned in plans:
         plan = planned.plan
@@ -53,17 +54,16 @@ def tell_plans(plans: Sequence[Planned], ceiling_usd: float | None) -> None:
         tell(
             f"  at least {duration(plan.best.flow_seconds)} within your limits; what binds first: {planned.bound_of(plan.best.flow)}"
         )
-    held = (
-        f"spend.ceiling_usd stops this worker at ${ceiling_usd:,.2f}" if ceiling_usd else "no spend.ceiling_usd is set"
-    )
+    ceilings = ", ".join(f"{ceiling.setting}=${ceiling.usd:,.2f}" for ceiling in spend.ceilings())
+    held = f"all workers together keep to {ceilings}" if ceilings else "no ceiling is set in [spend]"
     tell(f"An estimate from a sample of the backlog (penstock plan tells more); {held}.")
 
 
-def need_yes(plans: Sequence[Planned], ceiling_usd: float | None, *, says_yes: bool) -> None:
+def need_yes(plans: Sequence[Planned], spend: SpendOptions, *, says_yes: bool) -> None:
     """A long backlog is answered only if the user wants to pay for it."""
     if not plans:
         return
-    tell_plans(plans, ceiling_usd)
+    tell_plans(plans, spend)
     if says_yes:
         return
     if not sys.stdin.isatty():

@@ -15,6 +15,7 @@ from penstock.cli.init import init
 from penstock.cli.plan import plan
 from penstock.cli.produce import produce
 from penstock.cli.run import run
+from penstock.cli.schema import schema
 from penstock.cli.simulate import simulate
 from penstock.cli.status import status
 from penstock.cli.tail import tail
@@ -42,6 +43,7 @@ app.command("run", rich_help_panel=WORK)(run)
 app.command("produce", rich_help_panel=WORK)(produce)
 app.add_typer(topics.app, name="topics", rich_help_panel=WORK)
 app.command("simulate", rich_help_panel=WORK)(simulate)
+app.command("schema", rich_help_panel=LOOK)(schema)
 app.command("status", rich_help_panel=LOOK)(status)
 app.command("tail", rich_help_panel=LOOK)(tail)
 app.add_typer(config.app, name="config", rich_help_panel=LOOK)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from penstock.worker import Worker
 
 IDLE_LOOK_SECONDS = 0.3
+IDLE_LOOKS = 2
 REPORT_SECONDS = 10.0
 PATIENCE_SECONDS = 30.0
 """How long `run` waits for a log or a registry that cannot be reached when it starts."""
@@ -100,23 +101,23 @@ async def _check(invocation: Invocation, tasks: Sequence[Task[Any, Any]], *, say
     await check_codecs(tasks)
     async with invocation.log() as log:
         await prepare_topics(invocation.settings, tasks, log)
-        need_yes(
-            await plans_of(invocation.settings, tasks, log), invocation.settings.spend.ceiling_usd, says_yes=says_yes
-        )
+        need_yes(await plans_of(invocation.settings, tasks, log), invocation.settings.spend, says_yes=says_yes)
 
 
 async def _work(
     invocation: Invocation, settings: Settings, tasks: Sequence[Task[Any, Any]], *, until_idle: bool
 ) -> None:
+    from penstock.log.delivery import label
     from penstock.wiring import build_worker, open_log
 
     log = open_log(settings)
     worker = build_worker(settings, tasks, log, ops=settings.ops)
     if not invocation.is_quiet:
         topics = ", ".join(f"{task.name} ({task.reads} → {task.writes})" for task in tasks)
-        tell(f"running {topics} on {settings.log}; Ctrl-C finishes what is in flight and stops")
-        if log.delivery == "at_least_once":
-            tell("AT LEAST ONCE: a worker that dies may double results (same ids); kafka_log.delivery says so")
+        delivery = ", delivery at least once" if log.delivery == "at_least_once" else ""
+        tell(f"running {topics} on {settings.log}{delivery}; Ctrl-C finishes what is in flight and stops")
+        if warning := label(log.delivery):
+            tell(warning)
     report = asyncio.create_task(_report(worker))
     try:
         await (_until_idle(invocation, tasks, worker) if until_idle else worker.run())
@@ -163,17 +164,22 @@ async def _until_idle(invocation: Invocation, tasks: Sequence[Task[Any, Any]], w
 async def _idle(invocation: Invocation, tasks: Sequence[Task[Any, Any]]) -> None:
     """Looks at the log, not at the worker: what is not committed is not done."""
     async with invocation.log() as log:
-        while await patiently(lambda: waiting(log, tasks)):  # noqa: ASYNC110 - other processes work on it too
+        idle_looks = 0
+        # Kafka shows the records of an act one by one: what was handed over may appear just after the progress.
+        while idle_looks < IDLE_LOOKS:
+            idle_looks = 0 if await patiently(lambda: waiting(log, tasks)) else idle_looks + 1
             await asyncio.sleep(IDLE_LOOK_SECONDS)
 
 
 async def waiting(log: EventLog, tasks: Sequence[Task[Any, Any]]) -> int:
     """Events that the tasks' groups have not resolved; a partition that no group has touched yet counts as one."""
+    from penstock.log.unresolved import unresolved
+
     count = 0
     for task in tasks:
         for topic in task.topics:
             done = await log.committed(task.group, topic)
             for partition, kept in (await log.bounds(topic)).items():
                 known = done.get(partition)
-                count += max(0, kept.high - known.base - known.count_above()) if known else 1
+                count += (await unresolved(log, partition, known, kept))[0] if known else 1
     return count

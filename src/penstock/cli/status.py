@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from penstock.cli.budget import Budget, budgets
 from penstock.cli.command import Invocation, command, run_async
 from penstock.cli.console import emit_page, out, table, tell
+from penstock.log.delivery import label
+from penstock.log.unresolved import unresolved
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from penstock.cli.waiting import Asked, Waiting
-    from penstock.log.base import Bounds, EventLog, GroupMember
-    from penstock.log.offset_map import OffsetMap
-    from penstock.record import Partition
+    from penstock.log.base import Delivery, EventLog, GroupMember
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class GroupTopic:
     group: str
     topic: str
     lag_events: int
-    """Offsets that are not resolved."""
+    """Offsets that are not resolved; 0 where only markers of transactions are left."""
     lag_seconds: float
     """Age of the oldest record that is not resolved."""
     done_above: int
@@ -60,26 +61,40 @@ def status(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
 ) -> None:
-    """Show every group: lag in events and seconds, its members, and for every partition why it waits."""
+    """Show every group: lag in events and seconds, its members, what is spent, and for every partition why it waits."""
     from penstock.cli.waiting import show
 
-    found, asked, waits = run_async(_status(invocation, group, workers or []))
+    seen = run_async(_status(invocation, group, workers or []))
     if as_json:
-        told = {"workers": [asdict(one) for one in asked], "partitions": [asdict(wait) for wait in waits]}
-        emit_page({"log": invocation.settings.log, "groups": [asdict(row) for row in found], **told})
+        page = {"log": invocation.settings.log} | {
+            name: [asdict(row) for row in rows] for name, rows in seen._asdict().items() if name != "delivery"
+        }
+        emit_page(page | {"delivery": seen.delivery})
         return
-    if not found:
+    if warning := label(seen.delivery):
+        tell(warning)
+    for budget in seen.spend:
+        tell(budget.told)
+    if not seen.groups:
         tell(
             f"no group {group or 'has read anything'} in {invocation.settings.log}: start one with `penstock run MODULE:TASK`"
         )
         return
-    _print(found)
-    show(waits, asked)
+    _print(seen.groups)
+    show(seen.partitions, seen.workers)
 
 
-async def _status(
-    invocation: Invocation, only: str, workers: Sequence[str]
-) -> tuple[list[GroupTopic], list[Asked], list[Waiting]]:
+class _Seen(NamedTuple):
+    """What one look shows."""
+
+    delivery: Delivery
+    groups: list[GroupTopic]
+    spend: list[Budget]
+    workers: list[Asked]
+    partitions: list[Waiting]
+
+
+async def _status(invocation: Invocation, only: str, workers: Sequence[str]) -> _Seen:
     from penstock.cli.waiting import ask_workers, unasked
 
     async with invocation.log() as log:
@@ -92,13 +107,14 @@ async def _status(
             for topic in topics:
                 row = await _row(log, group, topic, groups[group])
                 rows += [row] if row else []
+        spent = await budgets(invocation.settings, log)
         asked, waits = await ask_workers(workers, invocation.settings.log_place)
         waits = [wait for wait in waits if wait.group == only or not only]
         behind: dict[str, set[str]] = {}
         for row in rows:
             if row.lag_events:
                 behind.setdefault(row.group, set()).add(row.topic)
-        return rows, asked, [*waits, *await unasked(log, waits, behind)]
+        return _Seen(log.delivery, rows, spent, asked, [*waits, *await unasked(log, waits, behind)])
 
 
 async def _row(log: EventLog, group: str, topic: str, members: list[GroupMember]) -> GroupTopic | None:
@@ -107,12 +123,13 @@ async def _row(log: EventLog, group: str, topic: str, members: list[GroupMember]
     if not done and not owned:
         return None
     bounds = await log.bounds(topic)
-    lag = [_lag(done[p], kept) for p, kept in bounds.items() if p in done]
+    waiting = [await unresolved(log, p, done[p], kept) for p, kept in bounds.items() if p in done]
+    oldest_ms = min((first.timestamp_ms for _, first in waiting if first), default=None)
     return GroupTopic(
         group,
         topic,
-        lag_events=sum(lag),
-        lag_seconds=round(await _oldest_seconds(log, done, bounds), 1),
+        lag_events=sum(count for count, _ in waiting),
+        lag_seconds=0.0 if oldest_ms is None else round(max(0.0, time.time() - oldest_ms / 1000), 1),
         done_above=sum(offsets.count_above() for offsets in done.values()),
         unresolved_below=sum(o.end - o.base - o.count_above() for o in done.values()),
         lost=sum(max(0, kept.low - done[p].base) for p, kept in bounds.items() if p in done),
@@ -120,26 +137,6 @@ async def _row(log: EventLog, group: str, topic: str, members: list[GroupMember]
         partitions_owned=len(owned),
         members=sorted(set(owned.values())),
     )
-
-
-def _lag(done: OffsetMap, kept: Bounds) -> int:
-    """Offsets still there and not resolved."""
-    gone = max(0, kept.low - done.base)
-    above = (done.bits >> gone).bit_count()
-    return max(0, kept.high - max(kept.low, done.base) - above)
-
-
-async def _oldest_seconds(log: EventLog, done: dict[Partition, OffsetMap], bounds: dict[Partition, Bounds]) -> float:
-    """The age of the record at the watermark that has waited longest: the watermark's own is never resolved."""
-    now_ms = time.time() * 1000
-    oldest = 0.0
-    for partition, offsets in done.items():
-        kept = bounds.get(partition)
-        if kept is None or offsets.base >= kept.high:
-            continue
-        for record in await log.read(partition, max(offsets.base, kept.low), 1):
-            oldest = max(oldest, (now_ms - record.timestamp_ms) / 1000)
-    return oldest
 
 
 def _print(found: list[GroupTopic]) -> None:
@@ -161,7 +158,8 @@ def _print(found: list[GroupTopic]) -> None:
         if row.lost:
             tell(f"{row.group}: retention deleted {row.lost:,} unread records of {row.topic}")
         if row.lag_events and not row.members:
-            tell(f"{row.group}: {row.lag_events:,} events wait in {row.topic} and nobody works on them")
+            wait, them = ("event waits", "it") if row.lag_events == 1 else ("events wait", "them")
+            tell(f"{row.group}: {row.lag_events:,} {wait} in {row.topic} and nobody works on {them}")
 
 
 def duration(seconds: float) -> str:

@@ -83,9 +83,12 @@ class Intake:
         endings: list[Ending] = []
         now_ms = time.time_ns() // 1_000_000
         self._map_room.refresh()
+        partition, epoch = Partition("", 0), 0
         for record in records:
-            partition = Partition(record.topic, record.partition)
-            if partition in leaving or not self._checkpoint.epoch(partition):
+            if record.partition != partition.number or record.topic != partition.topic:
+                partition = Partition(record.topic, record.partition)  # one for all of its items
+                epoch = self._checkpoint.epoch(partition)
+            if not epoch or partition in leaving:
                 continue
             if partition in self._aside or not self._map_room.takes(partition, record.offset):
                 self._put_aside(partition, record)
@@ -97,7 +100,8 @@ class Intake:
             self._mean_bytes += (size - self._mean_bytes) * 0.01
             item, outcome = self._reader.read(record, partition)
             item.taken_ms = now_ms
-            item.epoch = self._checkpoint.epoch(partition)
+            item.epoch = epoch
+            item.size = size
             if outcome is None:
                 items.append(item)
             else:
@@ -106,7 +110,7 @@ class Intake:
 
     def release(self, item: Item) -> None:
         """The item is asked no more: what was only needed for that is let go, it may yet wait for its key's turn."""
-        self._bytes -= item.record.size
+        self._bytes -= item.size
         item.input, item.text = None, ""
 
     def hold_back(self) -> Sequence[Record]:
@@ -159,6 +163,6 @@ class Intake:
     def _why_full(self, partition: Partition) -> str:
         if partition in self._aside:
             return "offset_map"
-        if self._task.order == "key" and self._checkpoint.longest_key(partition) >= self._limits.max_per_key:
+        if self._task.order == "key" and self._checkpoint.has_key_of(partition, self._limits.max_per_key):
             return "key_order"
         return ""

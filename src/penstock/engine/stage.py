@@ -47,6 +47,8 @@ class Stage:
     """Items that went on to the next step."""
     storms: int = 0
     """Calls in a row that met weather."""
+    at_ceiling: str = ""
+    """Its tier has met a ceiling, and its items are not to wait for the next period (`Capacity.at_ceiling`)."""
     spell_cause: str = ""
     spell_since: float = 0.0
     """A tier at a limit waits, calls and waits again: one spell, which began then."""

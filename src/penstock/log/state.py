@@ -6,7 +6,8 @@ Key: a JSON array `[task, kind, id]`. Value: a JSON object, or null to forget. K
   * `start`: a partition that a group has begun; id = topic and partition, value = the topic's id and width then;
   * `waste`: money spent that no result or dead letter carries (a late answer of a lost partition);
     id = the API's request id and the item, value = what was spent and why;
-  * `loss`: offsets that retention deleted unread; id = partition and range.
+  * `loss`: offsets that retention deleted unread; id = partition and range;
+  * `spend`: what one run of a worker has claimed and spent of the budget, by period; id = run and model.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from penstock.record import NewRecord, Record
 
 STATE_TOPIC = "penstock-state"
 
-StateKind = Literal["start", "waste", "loss"]
+StateKind = Literal["start", "waste", "loss", "spend"]
 
 
 class State(NamedTuple):

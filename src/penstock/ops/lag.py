@@ -10,9 +10,10 @@ import logging
 import time
 from dataclasses import dataclass, field
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from penstock.errors import PenstockError
+from penstock.ops.crowd import crowd
 from penstock.telemetry.pulse import Trouble
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from penstock.log.base import Bounds, EventLog
     from penstock.log.offset_map import OffsetMap
     from penstock.record import Partition
-    from penstock.task import Task
 
 logger = logging.getLogger("penstock.ops")
 LOOK_TIMEOUT_SECONDS = 30.0
@@ -90,7 +90,8 @@ class LagWatch:
             return Lag()
         positions = pipeline.positions()
         if not positions:
-            return Lag(seen_at=time.time(), is_spare=await self._is_spare(pipeline.task))
+            others = await crowd(self._log, pipeline.task.group, pipeline.task.topics)
+            return Lag(seen_at=time.time(), is_spare=others is not None)
         records: dict[Partition, int] = {}
         oldest: int | None = None
         for topic in sorted({partition.topic for partition in positions}):
@@ -115,10 +116,3 @@ class LagWatch:
                 return 0, None
             offset, timestamp_ms = self._heads[partition] = first[0].offset, first[0].timestamp_ms
         return waiting, timestamp_ms
-
-    async def _is_spare(self, task: Task[Any, Any]) -> bool:
-        """Whether living members of the group own every partition of what the task reads, its retry topic too."""
-        members = (await self._log.groups()).get(task.group, [])
-        owned = {partition for member in members if member.is_alive for partition in member.partitions}
-        wanted = [partition for topic in task.topics for partition in await self._log.bounds(topic)]
-        return owned.issuperset(wanted)

@@ -26,12 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from penstock.engine.pipeline import Pipeline
-    from penstock.flow.spend import Spend, SpendOptions
     from penstock.log.base import EventLog
 
 LOOK_SECONDS = 1.0
 """How exact "since when" is."""
-NANO = 1e-9
 
 
 class Ops:
@@ -134,14 +132,6 @@ class Ops:
         yield Sample(m.READY, (), int(all(check.is_ok for check in self.readiness())))
         yield Sample(m.LOG, (self._log.kind, self._log.delivery), 1)
         yield Sample(m.BUILD, (__version__,), 1)
-
-
-def spend_samples(spend: Spend, options: SpendOptions) -> Iterator[Sample]:
-    """What the process's ceiling knows of calls that are not settled."""
-    yield Sample(m.SPEND_RESERVED, (), spend.reserved_nanousd * NANO)
-    yield Sample(m.SPEND_UNCONFIRMED, (), spend.unconfirmed_nanousd * NANO)
-    if options.ceiling_usd is not None:
-        yield Sample(m.SPEND_CEILING, (), options.ceiling_usd)
 
 
 def _page(memory: Memory, checks: list[Check], ask: Ask) -> Page:

@@ -129,6 +129,6 @@ def make_plan(
     crew = crew_of(settings, workers=workers, partitions=partitions, account_share=account_share)
     route = route_of(settings, task, sample, known, crew=crew, account=account)
     demand = demand_of(settings, task, sample, known, events=events, arrival_per_second=arrival_per_second)
-    caps = caps_of(settings, crew, account, budget_usd)
+    caps = caps_of(settings, task, account, budget_usd)
     made = plan(demand, route.steps, crew, caps)
     return Planned(task.name, events, made, route, crew, sample, known, arrival_per_second, notes or [])

@@ -30,6 +30,7 @@ ASSUMED_ANSWERS = 0.9
 OWN_TIER_ANSWERS = 0.0
 _NANO = 1e-9
 MONTH_SECONDS = 30 * 86_400.0
+PERIOD_SECONDS = {"hour": 3_600.0, "day": 86_400.0, "month": MONTH_SECONDS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,13 +195,16 @@ def demand_of(
     )
 
 
-def caps_of(settings: Settings, crew: Crew, account: Account | None, budget_usd: float | None) -> list[Cap]:
+def caps_of(settings: Settings, task: Task[Any, Any], account: Account | None, budget_usd: float | None) -> list[Cap]:
     """Every ceiling that these dollars meet."""
     caps = []
     if budget_usd is not None:
         caps.append(Cap("--budget", budget_usd))
-    if settings.spend.ceiling_usd is not None:
-        caps.append(Cap("spend.ceiling_usd", settings.spend.ceiling_usd * crew.busy))
+    caps += [
+        Cap(ceiling.setting, ceiling.usd, PERIOD_SECONDS[ceiling.period])
+        for ceiling in settings.spend.ceilings()
+        if ceiling.scope == "all" or (ceiling.scope == "task" and ceiling.name == task.name)
+    ]
     if account is not None:
         caps.append(Cap(f"the monthly limit of account class {account.name}", account.monthly_usd, MONTH_SECONDS))
     return caps
