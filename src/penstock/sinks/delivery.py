@@ -22,7 +22,7 @@ from penstock.sinks.batch import Batch
 from penstock.sinks.buffer import Buffer
 from penstock.sinks.counts import DeliveryCounts
 from penstock.sinks.offering import Offering
-from penstock.sinks.options import NAME, DeliveryOptions
+from penstock.sinks.options import DEFAULTS, NAME, DeliveryOptions
 from penstock.sinks.orders import Again, Orders
 from penstock.sinks.reading import topics_of
 from penstock.sinks.screen import Screen
@@ -55,7 +55,7 @@ class DeliveryLoop:
         sink: Sink,
         feeds: Sequence[Feed],
         log: EventLog,
-        options: DeliveryOptions = DeliveryOptions(),
+        options: DeliveryOptions = DEFAULTS,
     ) -> None:
         if not isinstance(sink.name, str) or not NAME.fullmatch(sink.name):
             raise SettingsError(f"sink {type(sink).__name__}: name={sink.name!r}: letters, digits, '.', '_', '-'")

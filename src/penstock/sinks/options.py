@@ -47,3 +47,6 @@ class DeliveryOptions:
             raise SettingsError("deliver.max_attempts and deliver.max_buffer_bytes: at least 1")
         if not NAME.fullmatch(f"{self.group_prefix}x"):
             raise SettingsError(f"deliver.group_prefix={self.group_prefix!r}: letters, digits, '.', '_', '-'")
+
+
+DEFAULTS = DeliveryOptions()

@@ -42,7 +42,8 @@ def feeds_of(tasks: Sequence[Task[Any, Any]]) -> list[Feed]:
 
 def label_of(task: Task[Any, Any]) -> str:
     """The field of the task's output that is its verdict in a word; empty where it has none."""
-    for name, field in task.output.model_fields.items():
+    fields: dict[str, Any] = task.output.model_fields
+    for name, field in fields.items():
         kind: Any = field.annotation
         if kind is bool or get_origin(kind) is Literal or (isinstance(kind, type) and issubclass(kind, Enum)):
             return name
