@@ -6,7 +6,7 @@ from types import ModuleType
 
 import pytest
 
-from penstock import Record, Task
+from penstock import Record, Sink, Task
 from penstock.codecs import Undecodable, decode
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -27,10 +27,10 @@ def support() -> ModuleType:
 
 
 @pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.py")), ids=lambda file: file.stem)
-def test_an_example_is_one_short_page_with_a_task(file: Path) -> None:
+def test_an_example_is_one_short_page_with_a_task_or_a_sink(file: Path) -> None:
     """At most 60 lines, so that it is read before it is copied."""
     assert len(file.read_text().splitlines()) <= 60
-    assert any(isinstance(value, Task) for value in vars(load(file.stem)).values())
+    assert any(isinstance(value, Task | Sink) for value in vars(load(file.stem)).values())
 
 
 def test_a_ticket_is_read_with_what_it_has(support: ModuleType) -> None:

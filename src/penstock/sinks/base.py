@@ -189,35 +189,3 @@ def rank(delivery: Delivery) -> Kept:
     content = delivery.content
     generation = content.generation if isinstance(content, Result) else 0
     return Kept(generation, delivery.committed_ms, delivery.record.offset)
-
-
-@dataclass(frozen=True, slots=True)
-class Feed:
-    """The topics of one task that sinks read."""
-
-    task: str
-    results: str
-    letters: str
-
-
-@dataclass(frozen=True, slots=True)
-class DeliveryOptions:
-    """How `penstock deliver` works: `[deliver]`."""
-
-    tasks: tuple[str, ...] = ()
-    """MODULE:TASK of the tasks whose results are delivered, where the command line names none."""
-    sinks: tuple[str, ...] = ()
-    """Sinks to run, where the command line names none: a configured one's name, or MODULE:SINK."""
-    group_prefix: str = "sink."
-    """A sink's consumer group is this and its name. Two databases fed from the same topics need two prefixes."""
-    first_wait_seconds: float = 0.5
-    """After the first failure; then twice as long each time, with jitter."""
-    max_wait_seconds: float = 60.0
-    max_attempts: int = 5
-    """Tries of a delivery that fails by itself while its neighbours pass."""
-    drain_seconds: float = 25.0
-    """How long a stopping sink may finish its batch."""
-    look_seconds: float = 1.0
-    """How often a person's orders (pause, resume, redeliver) are looked for."""
-    simulated: Literal["refuse", "deliver"] = "refuse"
-    """Made-up verdicts of the offline simulator: delivered in a demo only."""
