@@ -16,13 +16,13 @@ from typing import IO
 import psutil
 
 STOP_SECONDS = 60.0
-LIMITS = {
+WIDE = {
     "PENSTOCK_LIMITS__DEFAULT__REQUESTS_PER_MINUTE": "10000000",
     "PENSTOCK_LIMITS__DEFAULT__INPUT_TOKENS_PER_MINUTE": "100000000000",
     "PENSTOCK_LIMITS__DEFAULT__OUTPUT_TOKENS_PER_MINUTE": "100000000000",
-    "PENSTOCK_CONCURRENCY__MAX_CALLS": "256",
-    "PENSTOCK_CLAUDE__API_KEY": "offline",
 }
+"""Limits that never bind."""
+COMMON = {"PENSTOCK_CONCURRENCY__MAX_CALLS": "256", "PENSTOCK_CLAUDE__API_KEY": "offline"}
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,12 @@ class Contender:
     order: str = ""
     """Of Penstock's task; empty: a rival."""
     module: str = ""
+    is_limited: bool = False
+    """The account's limits bind: Penstock learns them from replies; else its own are set so wide that nothing does."""
+    tasks: str = "benchmarks.tasks"
+    """Where Penstock's task `by_<order>` stands."""
+    environment: tuple[tuple[str, str], ...] = ()
+    """What this one is told beside."""
 
     def results(self, run: str) -> str:
         """The topic that it writes."""
@@ -40,11 +46,15 @@ class Contender:
 
     def start(self, bootstrap: str, api_url: str, run: str, slot: str, policy: str, profile: str) -> Worker:
         outside = {name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_")}
-        environment = outside | {"BENCH_RUN": run, "BENCH_POLICY": policy}
+        environment = outside | {"BENCH_RUN": run, "BENCH_POLICY": policy} | dict(self.environment)
         if self.order:
-            environment |= LIMITS | {"PENSTOCK_LOG": f"kafka:{bootstrap}", "PENSTOCK_SLOT": slot}
+            environment |= (
+                COMMON
+                | ({} if self.is_limited else WIDE)
+                | {"PENSTOCK_LOG": f"kafka:{bootstrap}", "PENSTOCK_SLOT": slot}
+            )
             environment["PENSTOCK_CLAUDE__BASE_URL"] = api_url
-            reference = f"benchmarks.tasks:by_{self.order}"
+            reference = f"{self.tasks}:by_{self.order}"
             command = ["benchmarks.profiled", profile] if profile else ["penstock.cli"]
             command += ["run", reference, "--yes", "--quiet"]
         else:
@@ -83,6 +93,10 @@ class Worker:
 
     def mb(self) -> float:
         return self._watched.memory_info().rss / 1e6 if self.is_alive else 0.0
+
+    def freeze(self) -> None:
+        """SIGSTOP: what it has asked and not written can be counted."""
+        self._process.send_signal(signal.SIGSTOP)
 
     def kill(self) -> None:
         """kill -9."""

@@ -38,6 +38,10 @@ WARM = "warm"
 STREAM_SECONDS = 14.0
 LONGEST_COMMIT_SECONDS = 6.0
 """The rivals' clients commit every five."""
+REQUEST_SECONDS = 0.1
+"""What a worker has sent is billed within this time."""
+SETTLE_SECONDS = 2.0
+"""After a kill: what was committed then is visible, and the next worker has written nothing yet."""
 QUIET_SECONDS = 25.0
 """After a kill: longer than session and transaction time-outs together, so that what still comes has come."""
 Event = tuple[bytes, bytes]
@@ -133,6 +137,7 @@ def stage(
     live: bool = False,
     policy: str = "",
     profile: str = "",
+    api: SimulatorOptions = API,
 ) -> Iterator[Stage]:
     """Fresh topics, a fresh API account and a reader of the results."""
     run = f"-{uuid.uuid4().hex[:8]}"
@@ -141,7 +146,7 @@ def stage(
     place.make_topics([f"bench-events{run}", results, f"{group}-dlq", f"{group}.retry"], partitions)
     with ExitStack() as ends:
         ends.callback(place.drop_topics, run)
-        simulator = ends.enter_context(spawn(API))
+        simulator = ends.enter_context(spawn(api))
         reader = ResultsReader(place.client, results, partitions, live=live)
         ends.callback(reader.close)
         up = Stage(place, contender, run, simulator, reader, policy, profile)
@@ -202,9 +207,9 @@ def open_loop(place: Place, contender: Contender, per_second: float, seconds: fl
     with stage(place, contender, live=True) as up:
         intended: dict[str, float] = {}
         stream = backlog(max(1_000, int(per_second * seconds * 2)))
-        producer = _producer(place)
+        producer = quick_producer(place)
         up.start_worker()
-        _until_started(up)
+        until_started(up)
         rng, due, end = random.Random(7), time.time(), time.time() + seconds
         for number in numbers():
             due += rng.expovariate(per_second)
@@ -229,13 +234,13 @@ def open_loop(place: Place, contender: Contender, per_second: float, seconds: fl
         }
 
 
-def _producer(place: Place) -> Producer:
+def quick_producer(place: Place) -> Producer:
     return Producer({**place.client, "linger.ms": 0, "partitioner": "murmur2_random"})
 
 
-def _until_started(up: Stage) -> None:
+def until_started(up: Stage) -> None:
     """The worker has started, joined and answered once."""
-    producer = _producer(up.place)
+    producer = quick_producer(up.place)
     producer.produce(up.topic, backlog(1)[0][1].replace(b'"r0"', b'"%s"' % WARM.encode()), b"warm")
     producer.flush(10)
     if not up.until(lambda: up.reader.count() > 0, 60.0):
@@ -245,38 +250,58 @@ def _until_started(up: Stage) -> None:
 def killed(place: Place, contender: Contender, per_second: float) -> dict[str, Any]:
     """A steady stream and one kill -9 just after offsets were committed: the worst moment for whoever commits too early.
 
-    The next worker goes on. What is missing, what is there twice, what was paid for nothing?
+    The next worker goes on. What is missing, what is there twice, what was paid for nothing? The worker is frozen for the moment
+    before, so that what it had asked and what of that was written is counted, not guessed.
     """
     count = int(per_second * STREAM_SECONDS)
     with stage(place, contender) as up:
         stream = threading.Thread(target=_stream, args=(up, count, per_second), daemon=True)
         first = up.start_worker()
-        _until_started(up)
+        until_started(up)
         stream.start()
         time.sleep(STREAM_SECONDS / 2)
         _until_commit(up)
-        in_flight = up.simulator.accounts()["in_flight"]
+        first.freeze()
+        asked, calls, in_calls = _asked_until(up, time.time())
         first.kill()
         up.workers.clear()
         up.start_worker()
+        time.sleep(SETTLE_SECONDS)
+        in_flight = asked - up.reader.count()
         stream.join()
         _until_quiet(up, count)
-        seen, bill = up.reader.seen(), up.simulator.accounts()
+        seen = up.reader.seen()
         distinct = len({result.event_id for result in seen} - {WARM})
-        asked = (bill["items"] or bill["billed_calls"]) - 1
         return {
             "per_second": per_second,
             "events": count,
-            "calls_in_flight": in_flight,
+            "calls_in_flight": calls,
+            "events_in_calls": in_calls,
+            "answered_unwritten": in_flight - in_calls,
+            "in_flight": in_flight,
             "gap_seconds": _longest_gap(seen),
             "lost": count - distinct,
             "doubled": len(seen) - 1 - distinct,
-            "paid_for_nothing": asked - distinct,
+            "paid_for_nothing": _asked(up.simulator.accounts()) - 1 - distinct,
         }
 
 
+def _asked(bill: dict[str, Any]) -> int:
+    """Events that the API was asked about; the naive ones ask without naming them."""
+    return int(bill["items"] or bill["billed_calls"])
+
+
+def _asked_until(up: Stage, moment: float) -> tuple[int, int, int]:
+    """Events asked about in all; of them the calls, and the events, whose reply had not been written at that moment."""
+    time.sleep(REQUEST_SECONDS)
+    bill = up.simulator.accounts()
+    rows = [row for row in up.simulator.calls() if row["nanousd"] and row["ended_ms"] <= moment * 1000]
+    answered = sum(row["items"] or 1 for row in rows)
+    return _asked(bill), bill["billed_calls"] - len(rows), _asked(bill) - answered
+
+
 def _stream(up: Stage, count: int, per_second: float) -> None:
-    producer = _producer(up.place)
+    producer = quick_producer(up.place)
     started = time.monotonic()
     for number, (key, value) in enumerate(backlog(count)):
         time.sleep(max(0.0, started + number / per_second - time.monotonic()))

@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from crash_worker import CLIENT_FAULTS, UNLIMITED, Kill, WorkerProcess
+from crash_zombie import Zombie, make_zombie
 from penstock import NewRecord, Task
 from penstock.deadletters.letter import Letter
 from penstock.demo.judge import Findings, Judge
@@ -29,69 +28,37 @@ from penstock.errors import LogUnavailable
 from penstock.log.base import EventLog
 from penstock.settings import load_settings
 from penstock.simulator.options import SimulatorOptions
-from penstock.simulator.process import SimulatorProcess, spawn
+from penstock.simulator.process import spawn
 from penstock.wiring import open_log, topic_specs
 from review_moderation import analyzer, moderator
 from review_moderation.samples import day
 
-ZOMBIE_SECONDS = 10.0
-"""Longer than the session time-outs in use: 5 s embedded, 6 s on the tests' broker."""
-UNLIMITED = {
-    "PENSTOCK_LIMITS__DEFAULT__REQUESTS_PER_MINUTE": "1000000",
-    "PENSTOCK_LIMITS__DEFAULT__INPUT_TOKENS_PER_MINUTE": "1000000000",
-    "PENSTOCK_LIMITS__DEFAULT__OUTPUT_TOKENS_PER_MINUTE": "1000000000",
-}
+Tasks = Mapping[str, Task[Any, Any]]
+SHIPPED: Tasks = MappingProxyType({"review_moderation:moderator": moderator, "review_moderation:analyzer": analyzer})
+"""What `penstock run` is told → the task."""
 
 
-@dataclass
-class Kill:
-    """One kill -9."""
-
-    worker: str
-    at_ms: int
-    in_flight: int
-    """Calls in flight at that moment."""
-    at_risk: int
-    """Items asked and not committed at that moment."""
+MOST_CLIENT_FAULTS = 4
 
 
-@dataclass
-class WorkerProcess:
-    """A worker that can be started, frozen, killed or asked to stop, and its simulator."""
+class Eyes:
+    """The judge's own handle on the log, opened anew after a fault of the log.
 
-    name: str
-    reference: str
-    simulator: SimulatorProcess
-    environment: dict[str, str]
-    process: subprocess.Popen[bytes] | None = None
-    recorded_items: int = 0
-    log_file: Path = Path(os.devnull)
+    An admin client of librdkafka that lost its broker may end its process (its issues 3663 and 4605). A worker is started again;
+    the judge must live.
+    """
 
-    def start(self) -> None:
-        """As a user would: `penstock run`."""
-        command = [sys.executable, "-m", "penstock.cli", "run", self.reference, "--yes", "--quiet"]
-        with self.log_file.open("ab") as out:
-            self.process = subprocess.Popen(
-                command,
-                env=os.environ | {"PYTHONFAULTHANDLER": "1"} | self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-            )
+    def __init__(self, opened: Callable[[], EventLog]) -> None:
+        self._opened = opened
+        self._log = opened()
 
-    def signal(self, number: int) -> None:
-        """Send a signal to this process, which we started."""
-        assert self.process is not None
-        self.process.send_signal(number)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._log, name)
 
-    def at_risk(self) -> int:
-        """Items that were asked and stand on no record yet."""
-        return int(self.simulator.accounts()["items"]) - self.recorded_items
-
-    async def stopped(self, seconds: float = 60.0) -> int:
-        """Wait for its end; the exit code."""
-        assert self.process is not None
-        return await asyncio.to_thread(self.process.wait, seconds)
+    async def renew(self) -> None:
+        """Look with a client that has seen nothing yet."""
+        former, self._log = self._log, self._opened()
+        await former.close()
 
 
 @dataclass
@@ -99,14 +66,16 @@ class Stage:
     """Log, workers, judge and the stream of events."""
 
     log: EventLog
+    eyes: Eyes
     workers: list[WorkerProcess]
     judge: Judge
     kills: list[Kill] = field(default_factory=list)
+    zombies: list[Zombie] = field(default_factory=list)
     calls: dict[str, tuple[WorkerProcess, int]] = field(default_factory=dict)
     """Call id → worker and when the call began."""
     recorded: Counter[str] = field(default_factory=Counter)
     produced: int = 0
-    segfaults: list[str] = field(default_factory=list)
+    client_faults: list[str] = field(default_factory=list)
     """Workers that a fault of the client library ended."""
     _rows: dict[str, int] = field(default_factory=dict)
 
@@ -125,12 +94,13 @@ class Stage:
                 del self.recorded[call_id]
         return findings
 
-    async def produce(self, events: int, per_second: float, seed: int) -> None:
-        """Events keep coming, in small appends."""
-        stream = day(seed, events=events)
+    async def produce(self, events: int, per_second: float, seed: int, is_enough: asyncio.Event | None = None) -> None:
+        """Events keep coming, in small appends: so many, and more until it is enough."""
+        stream = itertools.chain.from_iterable(day(number, events=events) for number in itertools.count(seed))
         started = time.monotonic()
         sent = 0
-        while chunk := list(itertools.islice(stream, max(1, int(per_second / 20)))):
+        while sent < events or (is_enough is not None and not is_enough.is_set()):
+            chunk = list(itertools.islice(stream, min(max(1, int(per_second / 20)), events - sent % events)))
             await self._append([NewRecord("review-events", e.key, e.value, e.headers) for e in chunk])
             sent += len(chunk)
             self.produced += len(chunk)
@@ -160,29 +130,25 @@ class Stage:
         while not worker.simulator.accounts()["in_flight"] and time.monotonic() < end:  # noqa: ASYNC110 - another process
             await asyncio.sleep(0.02)
 
+    async def freeze(self, worker: WorkerProcess) -> Kill:
+        """SIGSTOP with calls in flight; what is at risk then."""
+        await self.until_busy(worker)
+        worker.signal(signal.SIGSTOP)
+        await asyncio.sleep(0.05)
+        await self.put_at_risk(worker)
+        return self.kills[-1]
+
     async def kill(self, worker: WorkerProcess) -> None:
         """Freeze, count, kill -9."""
-        await self.until_busy(worker)
-        worker.signal(signal.SIGSTOP)
-        await asyncio.sleep(0.05)
-        await self.put_at_risk(worker)
+        await self.freeze(worker)
         worker.signal(signal.SIGKILL)
         await worker.stopped()
-
-    async def make_zombie(self, worker: WorkerProcess) -> None:
-        """Freeze it until its neighbours have its partitions, then let it go on as if nothing had been."""
-        await self.until_busy(worker)
-        worker.signal(signal.SIGSTOP)
-        await asyncio.sleep(0.05)
-        await self.put_at_risk(worker)
-        await asyncio.sleep(ZOMBIE_SECONDS)
-        worker.signal(signal.SIGCONT)
 
     async def until_ended(self, seconds: float) -> Findings:
         """Wait until every event has its ending; bounded."""
         async with asyncio.timeout(seconds):
             while True:
-                await self._supervise()
+                await self.supervise()
                 found = await self.look()
                 if all(task.open == 0 for task in found.tasks.values()):
                     return found
@@ -192,25 +158,25 @@ class Stage:
         """Wait until that many workers own partitions; tells what each worker did where they do not."""
         end = time.monotonic() + seconds
         while True:
-            groups = await self.log.groups()
+            groups = await self.eyes.groups()
             if sum(bool(m.partitions) and m.is_alive for g in groups.values() for m in g) >= members:
                 return
-            await self._supervise()
+            await self.supervise()
             is_over = any(w.process is not None and w.process.poll() is not None for w in self.workers)
             if time.monotonic() > end or is_over:
                 raise AssertionError(f"not all workers own partitions: {groups}\n" + await self._last_words())
             await asyncio.sleep(0.2)
 
-    async def _supervise(self) -> None:
-        """Start a worker again that died of its client library, once each, as any supervisor would; and say so.
+    async def supervise(self) -> None:
+        """Start a worker again that died of its client library, as any supervisor would; and say so.
 
-        librdkafka follows a null pointer now and then where a connection to a broker comes or goes (its issue 5315).
+        It follows a null pointer now and then where a connection to a broker comes or goes, or finds an assertion false.
         """
         for worker in self.workers:
-            is_dead = worker.process is not None and worker.process.poll() == -signal.SIGSEGV
-            if is_dead and worker.name not in self.segfaults:
-                print(f"{worker.name} ended by SIGSEGV in its client library; started again")
-                self.segfaults.append(worker.name)
+            code = worker.process.poll() if worker.process is not None else None
+            if code in CLIENT_FAULTS and len(self.client_faults) < MOST_CLIENT_FAULTS:
+                print(f"{worker.name} ended by signal {-code} in its client library; started again")
+                self.client_faults.append(worker.name)
                 await self.put_at_risk(worker)
                 worker.start()
 
@@ -231,28 +197,31 @@ async def stage(
     directory: Path,
     *,
     workers_per_task: int,
+    tasks: Tasks = SHIPPED,
     log_url: str = "",
     simulator: SimulatorOptions | None = None,
+    script: Path | None = None,
     **environment: str,
 ) -> AsyncIterator[Stage]:
-    """Both groups with their workers running on a fresh log."""
+    """Every group with its workers running on a fresh log."""
     settings = (
         {"PENSTOCK_LOG": log_url or f"sqlite:{directory / 'events.db'}", "PENSTOCK_DRAIN_SECONDS": "20"}
         | UNLIMITED
         | environment
     )
-    log = open_log(load_settings(assignments=[f"log={settings['PENSTOCK_LOG']}"]).settings)
-    tasks: list[Task[Any, Any]] = [moderator, analyzer]
-    await log.create_topics(list({spec.name: spec for task in tasks for spec in topic_specs(task)}.values()))
+    given = load_settings(assignments=[f"log={settings['PENSTOCK_LOG']}"]).settings
+    log, eyes = open_log(given), Eyes(lambda: open_log(given))
+    await log.create_topics(list({spec.name: spec for task in tasks.values() for spec in topic_specs(task)}.values()))
     workers = []
-    for reference, number in itertools.product(
-        ("review_moderation:moderator", "review_moderation:analyzer"), range(workers_per_task)
-    ):
+    for reference, number in itertools.product(tasks, range(workers_per_task)):
         own = spawn(simulator or SimulatorOptions(latency_ms=300, per_item_ms=8, jitter=0.15))
         keys = {"PENSTOCK_CLAUDE__BASE_URL": own.url, "PENSTOCK_CLAUDE__API_KEY": "offline"}
         name = f"{reference.partition(':')[2]}-{number}"
         keys["PENSTOCK_SLOT"] = name
-        workers.append(WorkerProcess(name, reference, own, settings | keys, log_file=directory / f"{name}.log"))
+        log_file = directory / f"{name}.log"
+        workers.append(
+            WorkerProcess(name, reference, tasks[reference], own, settings | keys, log_file=log_file, script=script)
+        )
     made: Stage
 
     async def ledger(after: int) -> list[dict[str, Any]]:
@@ -265,10 +234,12 @@ async def stage(
         return rows
 
     def on_ending(_task: str, _record: Any, ending: dict[str, Any] | Letter) -> None:
-        calls = ending.calls if isinstance(ending, Letter) else ending["calls"]
-        made.recorded.update(call for call, _ in calls)
+        calls = [call for call, _ in (ending.calls if isinstance(ending, Letter) else ending["calls"])]
+        made.recorded.update(calls)
+        for zombie in made.zombies:
+            zombie.late += zombie.asked.intersection(calls)
 
-    made = Stage(log, workers, Judge(log, tasks, ledger, on_ending=on_ending))
+    made = Stage(log, eyes, workers, Judge(eyes, list(tasks.values()), ledger, on_ending=on_ending))
     try:
         for worker in workers:
             worker.start()
@@ -282,6 +253,7 @@ async def stage(
                 await worker.stopped()
             worker.simulator.stop()
         await log.close()
+        await eyes.close()
 
 
 async def crash_run(
@@ -295,26 +267,32 @@ async def crash_run(
     check: Callable[[Stage], Awaitable[None]] | None = None,
     **options: Any,
 ) -> tuple[Stage, Findings]:
-    """Do something bad to a random worker of either group at seeded moments while events keep coming; then let all end.
+    """Do something bad to a random worker at seeded moments while at least so many events keep coming; then let all end.
 
-    `faults` names them in turn: `kill` (-9), `zombie` (stopped past its session, then waked), or one of `log_faults`, which are
-    done to the log itself.
+    `faults` names them in turn: `kill` (-9), `zombie` (stopped past its session, then waked), each done to the groups in turn, or
+    one of `log_faults`, which are done to the log itself.
     """
     rng = random.Random(seed)
+    turns: dict[str, Iterator[str]] = {}
     async with stage(directory, workers_per_task=2, **options) as made:
-        producing = asyncio.create_task(made.produce(events, per_second, seed))
+        is_enough = asyncio.Event()
+        producing = asyncio.create_task(made.produce(events, per_second, seed, is_enough))
         for fault in faults:
             await asyncio.sleep(rng.uniform(0.5, 1.5) * events / per_second / len(faults))
+            await made.supervise()
             if fault in log_faults:
                 await made.put_at_risk(*made.workers)
                 await asyncio.to_thread(log_faults[fault])
+                await made.eyes.renew()
                 continue
-            worker = rng.choice(made.workers)
+            group = next(turns.setdefault(fault, itertools.cycle(dict.fromkeys(w.group for w in made.workers))))
+            worker = rng.choice([worker for worker in made.workers if worker.group == group])
             if fault == "zombie":
-                await made.make_zombie(worker)
+                await make_zombie(made, worker)
             else:
                 await made.kill(worker)
                 worker.start()
+        is_enough.set()
         await producing
         await made.until_ended(300)
         for worker in made.workers:
@@ -323,7 +301,10 @@ async def crash_run(
         # One that was just started again may be asked to stop before it is up: then the signal itself ends it.
         assert set(codes) <= {0, -signal.SIGTERM}, f"workers ended with {codes}; their words are in {directory}"
         findings = await made.look()
+        for zombie in made.zombies:
+            await zombie.count(made.eyes)
         if check is not None:
+            print("\n" + report(made, findings))
             await check(made)
         return made, replace(findings)
 
@@ -332,12 +313,14 @@ def assert_laws(made: Stage, found: Findings, events: int) -> None:
     """Laws 1 and 9, as seen from outside."""
     print("\n" + report(made, found))
     # A producer that met a restarting broker may have sent some events twice: they are events like any other.
-    assert events <= found.events <= events * 1.05
+    assert events <= made.produced <= found.events <= made.produced * 1.05
     for task in found.tasks.values():
         assert (task.lost, task.doubled, task.open) == (0, 0, 0)
         assert task.ended + task.skipped == found.events
     assert found.billed_nanousd == found.recorded_nanousd + found.unconfirmed_nanousd
     assert 0 <= found.unaccounted_items <= sum(kill.at_risk for kill in made.kills)
+    for zombie in made.zombies:
+        zombie.assert_refused()
     harmed = {kill.worker: kill.at_ms for kill in made.kills}
     for call_id, call in made.judge.open_calls().items():
         worker, started_ms = made.calls[call_id]
@@ -355,6 +338,7 @@ def report(made: Stage, found: Findings) -> str:
         f" + unconfirmed ${found.unconfirmed_nanousd / 1e9:.6f}; difference {found.billed_nanousd - found.recorded_nanousd - found.unconfirmed_nanousd} nanodollars",
         f"items paid twice {found.unaccounted_items}, asked and not committed at the faults {sum(k.at_risk for k in made.kills)}",
     ]
+    lines += map(str, made.zombies)
     for name, task in found.tasks.items():
         lines.append(
             f"{name}: results {task.results}, dead letters {task.dead_letters}, skipped {task.skipped}, lost {task.lost}, doubled {task.doubled}"

@@ -22,20 +22,24 @@ import uuid
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
 if TYPE_CHECKING:
+    from confluent_kafka.admin import AclOperation, ResourceType
+
     from penstock.log.kafka import KafkaLog
 
+Kind = TypeVar("Kind", bound="KafkaBroker")
 ROOT = Path(__file__).resolve().parent.parent
 POM = ROOT / "tests" / "kafka" / "pom.xml"
 CACHE = ROOT / ".cache" / "kafka"
 ADDRESS_SETTING = "PENSTOCK_TEST_KAFKA"
 NEEDED = (
-    "the Kafka tests need Java 17 or newer and Maven (Debian: `apt-get install openjdk-17-jre-headless maven`), "
-    f"or a running broker in {ADDRESS_SETTING}=host:port"
+    "the Kafka tests need Java 17 or newer and Maven (Debian: `apt-get install openjdk-17-jdk-headless maven`), "
+    f"or a running broker in {ADDRESS_SETTING}=host:port, "
+    "for example of `docker compose -f examples/compose.yaml up` (localhost:9092)"
 )
 START_SECONDS = 90.0
 STOP_SECONDS = 30.0
@@ -51,8 +55,8 @@ class KafkaBroker:
 
     def __init__(self, jars: Path, directory: Path) -> None:
         self._jars, self._directory = jars, directory
-        self._port, self._controller_port = _free_port(), _free_port()
-        self.behind_proxy_port, self.proxy_port = _free_port(), _free_port()
+        self._port, self._controller_port = free_port(), free_port()
+        self.behind_proxy_port, self.proxy_port = free_port(), free_port()
         """A second listener says that it is at `proxy_port`, where a test may listen and pass on what it likes."""
         self._process: subprocess.Popen[bytes] | None = None
         self._watch: subprocess.Popen[bytes] | None = None
@@ -91,18 +95,6 @@ class KafkaBroker:
         self.kill()
         self.start()
 
-    def pause(self) -> None:
-        """Stop answering, as a broker in a long garbage collection does."""
-        self._signal(signal.SIGSTOP)
-
-    def go_on(self) -> None:
-        """The reverse of `pause`."""
-        self._signal(signal.SIGCONT)
-
-    def _signal(self, number: signal.Signals) -> None:
-        if self._process is not None and self._process.poll() is None:
-            os.kill(self._process.pid, number)
-
     def _end(self, number: signal.Signals) -> None:
         process, self._process = self._process, None
         watch, self._watch = self._watch, None
@@ -129,7 +121,7 @@ class KafkaBroker:
             return False
 
     def _java(self, *command: str | Path) -> list[str]:
-        return [_java(), *JAVA_FLAGS, "-cp", f"{self._jars}/*", *map(str, command)]
+        return [java(), *JAVA_FLAGS, "-cp", f"{self._jars}/*", *map(str, command)]
 
     @property
     def _properties(self) -> Path:
@@ -158,6 +150,30 @@ class KafkaBroker:
             raise RuntimeError(f"Kafka's storage tool failed: {made.stdout.decode()}{made.stderr.decode()}")
 
 
+class GuardedBroker(KafkaBroker):
+    """Asks for rights: whatever no rule denies is allowed."""
+
+    def _settings(self) -> str:
+        return super()._settings() + GUARDED
+
+    def deny(self, kind: ResourceType, name: str, operation: AclOperation, *, is_prefix: bool = False) -> None:
+        """A rule against everybody."""
+        from confluent_kafka.admin import AclBinding, AclPermissionType, AdminClient, ResourcePatternType
+
+        pattern = ResourcePatternType.PREFIXED if is_prefix else ResourcePatternType.LITERAL
+        rule = AclBinding(kind, name, pattern, "User:ANONYMOUS", "*", operation, AclPermissionType.DENY)
+        admin = AdminClient({"bootstrap.servers": self.bootstrap})  # lives until its answer is there
+        for future in admin.create_acls([rule]).values():
+            future.result(10)
+
+
+class ClassicBroker(KafkaBroker):
+    """As before Kafka 4: it coordinates no groups itself."""
+
+    def _settings(self) -> str:
+        return super()._settings() + "group.coordinator.rebalance.protocols=classic\n"
+
+
 class ForeignBroker:
     """A running broker that is not ours to stop."""
 
@@ -172,7 +188,7 @@ class ForeignBroker:
     def restart(self) -> None:
         pytest.skip(f"the broker in {ADDRESS_SETTING} is not ours to restart")
 
-    kill = pause = go_on = restart
+    kill = restart
 
 
 SETTINGS = """\
@@ -197,6 +213,7 @@ group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
 group.consumer.min.session.timeout.ms=1000
 group.consumer.session.timeout.ms=6000
+group.consumer.max.session.timeout.ms=8000
 group.consumer.min.heartbeat.interval.ms=200
 group.consumer.heartbeat.interval.ms=500
 broker.heartbeat.interval.ms=500
@@ -204,6 +221,10 @@ broker.session.timeout.ms=2000
 transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
 log.segment.delete.delay.ms=1000
 log.cleaner.backoff.ms=500
+"""
+GUARDED = """\
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+allow.everyone.if.no.acl.found=true
 """
 
 
@@ -218,8 +239,31 @@ def kafka_log_factory(**settings: Any) -> Callable[[], KafkaLog]:
 @cache
 def session_broker() -> KafkaBroker | ForeignBroker:
     """The one broker of a test session; fails the test with one line where none can be had."""
+    return _or_failed(start_broker)
+
+
+@cache
+def guarded_broker() -> GuardedBroker:
+    """One that asks for rights, for all tests of a session; skips where the broker is a given one."""
+    return _own(GuardedBroker)
+
+
+@cache
+def classic_broker() -> ClassicBroker:
+    """One without the groups of Kafka 4, likewise."""
+    return _own(ClassicBroker)
+
+
+def _own(kind: type[Kind]) -> Kind:
+    """One beside the session's, with settings of its own."""
+    if os.environ.get(ADDRESS_SETTING):
+        pytest.skip(f"the broker in {ADDRESS_SETTING} is not ours to set up")
+    return _or_failed(lambda: _started(kind))
+
+
+def _or_failed(start: Callable[[], Any]) -> Any:
     try:
-        return start_broker()
+        return start()
     except BrokerMissing as missing:
         reason = str(missing)
     pytest.fail(reason, pytrace=False)
@@ -229,9 +273,13 @@ def start_broker() -> KafkaBroker | ForeignBroker:
     """A broker that answers. Raises `BrokerMissing` where none can be had."""
     if address := os.environ.get(ADDRESS_SETTING):
         return ForeignBroker(address)
+    return _started(KafkaBroker)
+
+
+def _started(kind: type[Kind]) -> Kind:
     jars = fetched_jars()
     directory = Path(tempfile.mkdtemp(prefix="penstock-kafka-"))
-    broker = KafkaBroker(jars, directory)
+    broker = kind(jars, directory)
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
     broker.start()
     return broker
@@ -239,7 +287,7 @@ def start_broker() -> KafkaBroker | ForeignBroker:
 
 def fetched_jars() -> Path:
     """Kafka's jars, fetched once per version of the pom; a half-finished fetch is never mistaken for a whole one."""
-    _java()
+    java()
     version = re.search(r"kafka_2\.13</artifactId>\s*<version>([^<]+)", POM.read_text(encoding="utf-8"))
     assert version, f"{POM} names no version of kafka_2.13"
     jars = CACHE / version[1]
@@ -270,20 +318,31 @@ def _watch(pid: int) -> subprocess.Popen[bytes]:
     )
 
 
-def _java() -> str:
+def java() -> str:
+    """The program. Raises `BrokerMissing` where there is none that is new enough."""
     home = os.environ.get("JAVA_HOME", "")
-    java = shutil.which("java", path=f"{home}/bin") if home else None
-    java = java or shutil.which("java")
-    if java is None:
+    found = shutil.which("java", path=f"{home}/bin") if home else None
+    found = found or shutil.which("java")
+    if found is None:
         raise BrokerMissing(NEEDED)
-    told = subprocess.run([java, "-version"], capture_output=True, check=False).stderr.decode()
+    told = subprocess.run([found, "-version"], capture_output=True, check=False).stderr.decode()
     version = re.search(r'version "(\d+)', told)
     if version is None or int(version[1]) < 17:
-        raise BrokerMissing(f"{java} is too old ({told.splitlines()[0] if told else 'no version'}): {NEEDED}")
-    return java
+        raise BrokerMissing(f"{found} is too old ({told.splitlines()[0] if told else 'no version'}): {NEEDED}")
+    return found
 
 
-def _free_port() -> int:
+def tool(main: str, *arguments: str) -> str:
+    """What one of Kafka's own command-line tools prints."""
+    command = [java(), *JAVA_FLAGS, "-cp", f"{fetched_jars()}/*", main, *arguments]
+    done = subprocess.run(command, capture_output=True, check=False, timeout=120)
+    told = done.stdout.decode()
+    assert done.returncode == 0, told + done.stderr.decode()
+    assert "Error" not in told, told
+    return told
+
+
+def free_port() -> int:
     """Below the range that the kernel takes for outgoing connections.
 
     A client that tries again and again to reach a stopped broker on a port of that range in the end connects to itself, and

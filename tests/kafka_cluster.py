@@ -65,11 +65,6 @@ class ClusterBroker(KafkaBroker):
         """How the others name it."""
         return f"{self.node}@127.0.0.1:{self._controller_port}"
 
-    @property
-    def is_up(self) -> bool:
-        """Its process lives."""
-        return self._process is not None and self._process.poll() is None
-
     def join(self, voters: str, cluster_id: str) -> None:
         """Become part of the cluster of these."""
         self._voters, self.cluster_id = voters, cluster_id

@@ -2,7 +2,8 @@
 
 Maven → [kafka secure] → contract suite, how-to
 
-One listener for each way in: `secure` (SASL_SSL, SCRAM-SHA-512), `mutual` (TLS with a client's certificate), `expired` and
+One listener for each way in: `secure` (SASL_SSL, SCRAM-SHA-512), `tokens` (SASL_SSL, OAUTHBEARER: any token that has not expired,
+signed by nobody), `mutual` (TLS with a client's certificate), `expired` and
 `misnamed` (SASL_SSL with a certificate that must be refused), and the open `bootstrap`, whose clients may do everything.
 """
 
@@ -40,6 +41,7 @@ from cryptography.x509.oid import NameOID
 import kafka_broker
 from kafka_broker import BrokerMissing, KafkaBroker, fetched_jars
 
+LISTENERS = ("secure", "mutual", "expired", "misnamed", "tokens")
 ADMIN, ADMIN_PASSWORD = "admin", "admin-secret-81f2"
 REQUEST_SECONDS = 15
 
@@ -105,8 +107,10 @@ class SecureBroker(KafkaBroker):
 
     def __init__(self, jars: Path, directory: Path) -> None:
         self.directory = directory
-        self._ports = {name: kafka_broker._free_port() for name in ("secure", "mutual", "expired", "misnamed")}
-        self.secure, self.mutual, self.expired, self.misnamed = (f"127.0.0.1:{port}" for port in self._ports.values())
+        self._ports = {name: kafka_broker.free_port() for name in LISTENERS}
+        self.secure, self.mutual, self.expired, self.misnamed, self.tokens = (
+            f"127.0.0.1:{port}" for port in self._ports.values()
+        )
         self.authority = authority()
         self.ca = self._kept("ca.pem", self.authority.pem)
         self.other_ca = self._kept("other-ca.pem", authority("Somebody else").pem)
@@ -170,6 +174,7 @@ class SecureBroker(KafkaBroker):
     def _make_keystores(self) -> None:
         here = ("localhost", "127.0.0.1")
         self._keystore("secure", signed(self.authority, "broker", here))
+        self._keystore("tokens", signed(self.authority, "broker", here))
         self._keystore("mutual", signed(self.authority, "broker", here))
         self._keystore("expired", signed(self.authority, "broker", here, is_expired=True))
         self._keystore("misnamed", signed(self.authority, "broker", ["kafka.example"]))
@@ -189,9 +194,9 @@ class SecureBroker(KafkaBroker):
             "listeners": [f"{name.upper()}://127.0.0.1:{port}" for name, port in self._ports.items()],
             "advertised.listeners": [f"{name.upper()}://127.0.0.1:{port}" for name, port in self._ports.items()],
             "listener.security.protocol.map": [
-                "SECURE:SASL_SSL", "MUTUAL:SSL", "EXPIRED:SASL_SSL", "MISNAMED:SASL_SSL",
+                f"{name.upper()}:{'SSL' if name == 'mutual' else 'SASL_SSL'}" for name in LISTENERS
             ],
-        }.items():  # fmt: skip
+        }.items():
             base = base.replace(f"\n{key}=", f"\n{key}={','.join(more)},")
         return base + AUTHORIZER + "".join(self._listener(name) for name in self._ports)
 
@@ -205,6 +210,13 @@ class SecureBroker(KafkaBroker):
         ]
         if name == "mutual":
             lines += [f"{kind}.ssl.client.auth=required", f"{kind}.ssl.principal.mapping.rules=RULE:^CN=([^,]+).*$/$1/"]
+        elif name == "tokens":
+            login = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required"
+            lines += [
+                f"{kind}.sasl.enabled.mechanisms=OAUTHBEARER",
+                f'{kind}.oauthbearer.sasl.jaas.config={login} unsecuredLoginStringClaim_sub="{ADMIN}";',
+                f"{kind}.oauthbearer.connections.max.reauth.ms=60000",  # a connection ends with its token, unless renewed
+            ]
         else:
             login = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
             lines += [

@@ -1,6 +1,8 @@
 """A worker process for kills: answers every record of a topic with one result, through `KafkaLog` alone.
 
 test → [kafka worker] → broker
+
+    python tests/kafka_worker.py BOOTSTRAP GROUP TOPIC RESULTS SLOT [OPTION=VALUE]…    as in delivery=at_least_once
 """
 
 from __future__ import annotations
@@ -8,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from penstock.errors import LogUnavailable, PartitionsLost
-from penstock.log.base import Assignment, Consumer, Delivery, PartProgress, Progress
+from penstock.log.base import Assignment, Consumer, PartProgress, Progress
 from penstock.log.kafka import KafkaLog, KafkaOptions
 from penstock.log.losses import Loss
 from penstock.log.offset_map import OffsetMap
@@ -61,10 +64,11 @@ class Answering:
                 await asyncio.sleep(0.1)
 
 
-async def main(
-    bootstrap: str, group: str, topic: str, results: str, slot: str, delivery: Delivery = "exactly_once"
-) -> None:
-    log, worker = KafkaLog(bootstrap, options=KafkaOptions(delivery=delivery)), Answering(results)
+async def main(bootstrap: str, group: str, topic: str, results: str, slot: str, *options: str) -> None:
+    given: dict[str, Any] = {
+        name: True if value == "true" else value for name, _, value in (option.partition("=") for option in options)
+    }
+    log, worker = KafkaLog(bootstrap, options=KafkaOptions(**given)), Answering(results)
     worker.consumer = await log.join(group, [topic], worker, start_from="earliest", slot=slot)
     print("joined", flush=True)
     await worker.work()

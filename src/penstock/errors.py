@@ -15,6 +15,7 @@ PenstockError
   x CodecUnavailable        weather: what decoding needs (a schema) cannot be had now; intake waits
   x SinkAway                weather: a sink cannot be reached now, or wants us to wait; the same deliveries come again
   x TierStopped             no call can succeed until a person acts (wrong key, unknown model)
+    + BudgetSpent           a ceiling with `at_ceiling = "stop"` is reached (exit code 4)
 Skip                        raised by a user's hook: this event wants no answer; it is counted and passed
   + Erase                   and what was made of its subject before is to be deleted
 
@@ -107,6 +108,10 @@ class SinkAway(PenstockError):
 
 class TierStopped(PenstockError):
     """No call of this tier can succeed until a person acts; the text says what to do."""
+
+
+class BudgetSpent(TierStopped):
+    """A ceiling is reached and the settings say to stop there; the text names it and when its period ends."""
 
 
 class Skip(Exception):

@@ -26,6 +26,7 @@ FailureReason = Literal[
     "timed_out",  # the time inside calls is used up
     "server_error",  # the API fails on this event while it answers others
     "expired",  # its deadline was over before it could be asked, and the task wants no late answer
+    "over_budget",  # a ceiling of ours was reached, and the settings say not to wait
     "hook_failed",  # a hook of the task raised
 ]
 """Bounded, so that it can label metrics."""

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 Headers = tuple[tuple[str, bytes | None], ...]
 """Record headers in their order; a name may repeat and a value may be null, as in Kafka."""
+HEADER_LENGTHS_BYTES = 10
+"""What a log writes beside each header at most: how long its name and its value are."""
 
 
 class Partition(NamedTuple):
@@ -61,10 +63,12 @@ class Position(NamedTuple):
 
 
 def record_size(key: bytes | None, value: bytes | None, headers: Headers) -> int:
-    """Bytes of key, value and headers together, as limits count them."""
-    size = (len(key) if key else 0) + (len(value) if value else 0)
+    """Bytes of key, value and headers together, as limits count them: never less than what a log writes of them."""
+    size = (len(key) if key else 0) + (len(value) if value else 0) + HEADER_LENGTHS_BYTES * len(headers)
     for name, content in headers:
-        size += len(name) + (len(content) if content else 0)
+        size += len(name) if name.isascii() else len(name.encode("utf-8", "surrogatepass"))
+        if content:
+            size += len(content)
     return size
 
 

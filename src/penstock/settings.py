@@ -22,11 +22,11 @@ from penstock.engine.intake import IntakeLimits
 from penstock.engine.retry import RetryOptions
 from penstock.errors import SettingsError, UserError
 from penstock.flow.breaker import BreakerOptions
+from penstock.flow.ceilings import SpendOptions
 from penstock.flow.concurrency import ConcurrencyOptions
 from penstock.flow.fleet import FleetOptions
 from penstock.flow.limits import LimitOptions
 from penstock.flow.ramp import RampOptions
-from penstock.flow.spend import SpendOptions
 from penstock.log.kafka.options import PROTECTED, KafkaOptions
 from penstock.log.sqlite.options import SqliteOptions
 from penstock.ops.server import OpsOptions
@@ -112,7 +112,10 @@ class Settings(BaseSettings):
         0.1, ge=0, description="Results are committed as soon as they are there, not more often than this."
     )
     claude: ClaudeOptions = Field(default_factory=ClaudeOptions, description="How the Claude API is reached.")
-    spend: SpendOptions = Field(default_factory=SpendOptions, description="How much a process may spend.")
+    spend: SpendOptions = Field(
+        default_factory=SpendOptions,
+        description="How much all workers may spend together; periods are those of the calendar in UTC.",
+    )
     limits: dict[str, LimitOptions] = Field(
         default_factory=dict, description="What the account grants each model family; `default` serves the others."
     )
@@ -166,6 +169,12 @@ class Settings(BaseSettings):
     def log_address(self) -> SqliteAddress | KafkaAddress:
         """The log's choice and place."""
         return parse_log(self.log)
+
+    @property
+    def log_place(self) -> str:
+        """The same for all processes that work on one log, wherever they were started."""
+        address = self.log_address
+        return f"sqlite:{address.path.resolve()}" if isinstance(address, SqliteAddress) else self.log
 
     def kafka_properties(self) -> dict[str, bool | int | float | str]:
         """The properties for librdkafka, secrets included: never print it."""

@@ -112,7 +112,7 @@ def from_assignments(assignments: Sequence[str]) -> Layer:
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
         if not equals or not name.strip():
-            raise SettingsError(f"-X {assignment}: write NAME=VALUE, for example -X spend.ceiling_usd=5")
+            raise SettingsError(f"-X {assignment}: write NAME=VALUE, for example -X spend.day_usd=5")
         top, _, rest = name.strip().partition(".")
         # A property of librdkafka has dots in its own name.
         path = (top, rest) if top == "kafka" and rest else tuple(name.strip().split("."))

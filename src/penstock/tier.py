@@ -6,7 +6,7 @@ cascade → [tier] → outcome
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,6 +40,7 @@ class Item:
         "partition",
         "priority",
         "record",
+        "size",
         "standing",
         "step",
         "subject",
@@ -80,6 +81,8 @@ class Item:
         """The answer of an earlier step that was not sure enough: better than a dead letter."""
         self.offset = record.offset
         """The offset that its ending resolves; for a record of the retry topic not the event's own."""
+        self.size = 0
+        """Bytes of the record as it was read: for a hand-over with what it remembers."""
         self.calls_seconds = 0.0
         """Time spent inside calls, the only time that counts against the task's deadline."""
         self.charges: list[Charge] = []
@@ -108,8 +111,36 @@ class Capacity:
     tokens: int = 1_000_000
     """Estimated input tokens of the events of one call."""
     cause: str = ""
-    """Bounded vocabulary: requests, input_tokens, output_tokens, retry_after, concurrency, cold_cache, spend, outage, stopped."""
+    """Bounded vocabulary: requests, input_tokens, output_tokens, retry_after, concurrency, cold_cache, claim, spend,
+    spend_cap, outage, stopped."""
     until: float | None = None
+    at_ceiling: Literal["", "cheaper", "bury"] = ""
+    """With `spend`: items are not to wait. Those with an answer of a cheaper step end with it; the others are dead letters
+    (`bury`) or wait all the same (`cheaper`)."""
+    detail: str = ""
+    """With `at_ceiling`: which ceiling, for people."""
+
+
+class Held(NamedTuple):
+    """Why a tier makes no call now, more exactly than `Capacity` must say it. Times are `time.monotonic()`."""
+
+    cause: str
+    since: float
+    until: float | None
+    """When it goes on by what is known; None where nobody knows."""
+    next_try: float | None = None
+    """Where a trial decides: when it is made."""
+    family: str = ""
+    """Whose limits they are."""
+
+
+@runtime_checkable
+class Explains(Protocol):
+    """A tier that knows more about its waits than cause and time. Optional."""
+
+    def explain(self, task: Task[Any, Any]) -> Held | None:
+        """Why no call is made now, looked at anew; None where one could be."""
+        ...
 
 
 @runtime_checkable

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -17,14 +18,19 @@ from penstock.claude.models import Models
 from penstock.claude.tier import ClaudeTier
 from penstock.codecs.registry import RegistryCodec
 from penstock.engine.cascade import ANOTHER_MAY_ANSWER, Erased, Skipped
+from penstock.engine.hooks import through_hooks
 from penstock.engine.pipeline import Pipeline, PipelineOptions
 from penstock.engine.reader import Reader
 from penstock.errors import SettingsError, TopicMissing
+from penstock.flow.base import Clock
+from penstock.flow.ceilings import Ceilings, SpendOptions
 from penstock.flow.gate import Gate
-from penstock.flow.readings import gate_samples
+from penstock.flow.readings import gate_samples, spend_samples
+from penstock.flow.spend import Spend
+from penstock.flow.tail import SpendTail
 from penstock.log.base import EventLog, TopicInfo
 from penstock.log.topics import Fault, Home, faults, topic_specs, uses_of
-from penstock.ops.ops import Ops, spend_samples
+from penstock.ops.ops import Ops
 from penstock.ops.server import OpsOptions
 from penstock.ops.standby import Standby
 from penstock.outcome import Answer, Failure, Outcome
@@ -122,11 +128,32 @@ async def _ask_by_name(log: EventLog, names: Sequence[str]) -> None:
             await log.bounds(name)
 
 
+def spend_options(settings: Settings, models: Models | None = None) -> SpendOptions:
+    """`[spend.models.haiku]` names a model by alias or id; the guard knows ids."""
+    models = models or Models.load(settings.claude.prices_file)
+    by_id: dict[str, Ceilings] = {}
+    for name, ceilings in settings.spend.models.items():
+        try:
+            model = models.resolve(name).id
+        except SettingsError as error:
+            raise SettingsError(f"spend.models.{name}: {error}") from None
+        if model in by_id:
+            raise SettingsError(f"spend.models.{name}: {model} has ceilings under another name already; keep one")
+        by_id[model] = ceilings
+    return replace(settings.spend, models=by_id)
+
+
 class Claude:
     """The API as one process uses it: one client, one gate, one table of models, tiers by name."""
 
     def __init__(
-        self, settings: Settings, *, client: ClaudeClient | None = None, tasks: Sequence[Task[Any, Any]] = ()
+        self,
+        settings: Settings,
+        *,
+        client: ClaudeClient | None = None,
+        tasks: Sequence[Task[Any, Any]] = (),
+        run: str = "",
+        unix: Clock = time.time,
     ) -> None:
         self._settings = settings
         self._models = Models.load(settings.claude.prices_file)
@@ -134,7 +161,7 @@ class Claude:
         by_family = {self._family(name): limits for name, limits in settings.limits.items() if name != "default"}
         self.gate = Gate(
             settings.limits.get("default"),
-            settings.spend,
+            Spend(spend_options(settings, self._models), unix=unix, run=run),
             settings.concurrency,
             breaker=settings.breaker,
             ramp=settings.ramp,
@@ -191,36 +218,45 @@ def pipeline_options(settings: Settings) -> PipelineOptions:
 
 
 def build_worker(
-    settings: Settings, tasks: Sequence[Task[Any, Any]], log: EventLog, *, slot: str = "", ops: OpsOptions | None = None
+    settings: Settings,
+    tasks: Sequence[Task[Any, Any]],
+    log: EventLog,
+    *,
+    slot: str = "",
+    ops: OpsOptions | None = None,
+    unix: Clock = time.time,
 ) -> Worker:
-    """A worker for these tasks, with a port for metrics and health where `ops` is given.
+    """A worker for these tasks, with a port for metrics and health where `ops` is given; `unix` says which period it is.
 
     Raises `UserError` where it could not work; nothing is connected or asked yet.
     """
-    claude = Claude(settings, tasks=tasks)
+    claude = Claude(settings, tasks=tasks, run=uuid.uuid4().hex[:16], unix=unix)
+    spend = claude.gate.spend
     options = pipeline_options(settings)
     tasks = [with_codec(settings, task) for task in tasks]
-    pipelines = [Pipeline(task, claude.tiers(task), log, options, shares=claude.gate) for task in tasks]
+    pipelines = [Pipeline(task, claude.tiers(task), log, options, shares=claude.gate, spend=spend) for task in tasks]
 
     async def prepare() -> None:
         for fault in await prepare_topics(settings, tasks, log):
             logger.warning("%s", fault)
+        for idle in settings.spend.idle():
+            logger.warning("%s", idle)
 
-    sources = [lambda: spend_samples(claude.gate.spend, settings.spend), lambda: gate_samples(claude.gate)]
-    told = Ops(ops, pipelines, log, sources) if ops else None
+    sources = [lambda: spend_samples(spend), lambda: gate_samples(claude.gate)]
+    told = Ops(ops, pipelines, log, sources, place=settings.log_place) if ops else None
     return Worker(
         pipelines,
         log,
         slot=_slot(settings, slot),
         prepare=prepare,
         close=lambda: _close(claude, tasks),
-        ops=_watched(told, Standby(log, pipelines)),
+        ops=_watched(told, Standby(log, pipelines), SpendTail(log, spend)),
     )
 
 
 @asynccontextmanager
-async def _watched(told: Ops | None, standby: Standby) -> AsyncIterator[None]:
-    async with told or nullcontext(), standby:
+async def _watched(told: Ops | None, standby: Standby, tail: SpendTail) -> AsyncIterator[None]:
+    async with told or nullcontext(), standby, tail:
         yield
 
 
@@ -301,7 +337,8 @@ async def ask_once(settings: Settings, task: Task[Any, Any], value: bytes) -> Tr
             started = time.monotonic()
             if recorder is not None:
                 recorder.request, recorder.reply = {}, ""
-            (outcome,) = await tier.answer(task, [item])
+            (given,) = await tier.answer(task, [item])
+            outcome = through_hooks(task, item, given) if isinstance(given, Answer) else given
             request, reply = (recorder.request, recorder.reply) if recorder is not None else ({}, "")
             trial.asked.append(Asked(step.name, request, reply, outcome, time.monotonic() - started))
             trial.outcome = outcome

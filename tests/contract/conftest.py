@@ -9,13 +9,15 @@ import pytest
 
 import kafka_broker
 from penstock.log.base import EventLog
-from penstock.log.kafka.options import KafkaOptions
+from penstock.log.kafka import KafkaLog, KafkaOptions
 from penstock.log.sqlite import SqliteLog, SqliteOptions
 
-LOGS = ["sqlite"]
-if hasattr(kafka_broker, "kafka_log_factory"):
-    LOGS.append(pytest.param("kafka", marks=pytest.mark.kafka))
-    LOGS.append(pytest.param("kafka-at-least-once", marks=[pytest.mark.kafka, pytest.mark.slow]))
+LOGS = [
+    "sqlite",
+    pytest.param("kafka", marks=pytest.mark.kafka),
+    pytest.param("kafka-at-least-once", marks=[pytest.mark.kafka, pytest.mark.slow]),
+]
+OpenKafka = Callable[..., KafkaLog]
 
 QUICK = SqliteOptions(heartbeat_seconds=0.1, session_timeout_seconds=2.0, synchronous="normal")
 
@@ -48,3 +50,17 @@ async def open_log(request, tmp_path) -> AsyncIterator[Callable[[], EventLog]]:
 @pytest.fixture
 async def log(open_log) -> EventLog:
     return open_log()
+
+
+@pytest.fixture
+async def open_kafka() -> AsyncIterator[OpenKafka]:
+    """Opens handles on Kafka with options of the test's own; all are closed afterwards."""
+    opened: list[KafkaLog] = []
+
+    def open_one(bootstrap: str = "", **settings) -> KafkaLog:
+        opened.append(KafkaLog(bootstrap or kafka_broker.session_broker().bootstrap, **settings))
+        return opened[-1]
+
+    yield open_one
+    for log in opened:
+        await log.close()

@@ -10,33 +10,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import random
-import shutil
 import sys
-import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
 
 import pytest
-from confluent_kafka.admin import (
-    AclBinding,
-    AclOperation,
-    AclPermissionType,
-    AdminClient,
-    ResourcePatternType,
-    ResourceType,
-)
+from confluent_kafka.admin import AclOperation, ResourceType
 
-import kafka_broker
 from contract.log_fixtures import Worker, all_records, eventually, made_topic, numbered, polled_until, unique, values
 from contract.test_kafka_log import done_to, loaded_worker, produce, started
-from kafka_broker import session_broker
+from kafka_broker import guarded_broker, session_broker
 from kafka_proxy import running_proxy
 from penstock.errors import LogUnavailable, PartitionsLost, SettingsError
-from penstock.log.kafka import KafkaLog, KafkaOptions
+from penstock.log.kafka import KafkaOptions
 from penstock.log.offset_map import OffsetMap
 from penstock.record import NewRecord, Partition
 
@@ -46,25 +33,10 @@ TWO_STEPS = KafkaOptions(delivery="at_least_once")
 OFFSET_COMMIT = 8
 """Kafka's number of the request that commits progress without a transaction."""
 RARE_SECONDS = 2.0
-OpenKafka = Callable[..., KafkaLog]
 
 
 @pytest.fixture
-async def open_kafka() -> AsyncIterator[OpenKafka]:
-    """Opens handles with options of the test's own; all are closed afterwards."""
-    opened: list[KafkaLog] = []
-
-    def open_one(bootstrap: str = "", **settings) -> KafkaLog:
-        opened.append(KafkaLog(bootstrap or session_broker().bootstrap, **settings))
-        return opened[-1]
-
-    yield open_one
-    for log in opened:
-        await log.close()
-
-
-@pytest.fixture
-def log(open_kafka) -> KafkaLog:
+def log(open_kafka):
     return open_kafka(options=TWO_STEPS)
 
 
@@ -106,7 +78,16 @@ async def test_killed_between_results_and_progress(log):
     partition = Partition(topic, 0)
     async with running_proxy(broker.proxy_port, broker.behind_proxy_port) as proxy:
         behind = f"127.0.0.1:{broker.proxy_port}"
-        command = [sys.executable, "tests/kafka_worker.py", behind, group, topic, results, "slot", "at_least_once"]
+        command = [
+            sys.executable,
+            "tests/kafka_worker.py",
+            behind,
+            group,
+            topic,
+            results,
+            "slot",
+            "delivery=at_least_once",
+        ]
         worker = await started(command, "joined")
         try:
 
@@ -140,7 +121,7 @@ async def test_kills_lose_nothing_at_least_once(log):
     total, kills, moments = 4_000, 5, random.Random(11)
     producing = asyncio.create_task(produce(log, topic, total))
     broker = session_broker().bootstrap
-    command = [sys.executable, "tests/kafka_worker.py", broker, group, topic, results, "slot", "at_least_once"]
+    command = [sys.executable, "tests/kafka_worker.py", broker, group, topic, results, "slot", "delivery=at_least_once"]
     for _ in range(kills):
         worker = await started(command, "joined")
         await asyncio.sleep(moments.uniform(0.5, 1.5))
@@ -210,37 +191,14 @@ async def test_progress_is_fenced_without_transactions(log, open_kafka, protocol
     await polled_until(lambda: bool(sleepy.lost_ever), "told that it is lost", sleepy, max_records=0)
 
 
-@pytest.fixture(scope="module")
-def strict() -> Iterator[str]:
-    """A broker whose rules refuse every transactional id."""
-    if os.environ.get(kafka_broker.ADDRESS_SETTING):
-        pytest.skip("the broker that was given is not ours to guard")
-    try:
-        jars = kafka_broker.fetched_jars()
-    except kafka_broker.BrokerMissing as missing:
-        pytest.fail(str(missing), pytrace=False)
-    directory = Path(tempfile.mkdtemp(prefix="penstock-strict-"))
-    broker = kafka_broker.KafkaBroker(jars, directory)
-    with (directory / "server.properties").open("a") as properties:
-        properties.write("authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n")
-        properties.write("allow.everyone.if.no.acl.found=true\n")
-    broker.start()
-    everybody = ("User:ANONYMOUS", "*", AclOperation.ALL, AclPermissionType.DENY)
-    rule = AclBinding(ResourceType.TRANSACTIONAL_ID, "*", ResourcePatternType.LITERAL, *everybody)
-    admin = AdminClient({"bootstrap.servers": broker.bootstrap})
-    for future in admin.create_acls([rule]).values():
-        future.result(10)
-    yield broker.bootstrap
-    broker.kill()
-    shutil.rmtree(directory, ignore_errors=True)
-
-
-async def test_a_cluster_that_refuses_transactions(strict, open_kafka):
+async def test_a_cluster_that_refuses_transactions(open_kafka):
     """Exactly once is refused with the reason; at least once reads, writes and commits there."""
-    log = open_kafka(strict, options=TWO_STEPS)
-    topic, results, group = await made_topic(log, 1), await made_topic(log, 1), unique("g")
+    broker, group = guarded_broker(), unique("g")
+    broker.deny(ResourceType.TRANSACTIONAL_ID, f"{group}/", AclOperation.ALL, is_prefix=True)
+    log = open_kafka(broker.bootstrap, options=TWO_STEPS)
+    topic, results = await made_topic(log, 1), await made_topic(log, 1)
     with pytest.raises(SettingsError, match="ransactional"):
-        await Worker.joined(open_kafka(strict), group, topic)
+        await Worker.joined(open_kafka(broker.bootstrap), group, topic)
     worker = await loaded_worker(log, topic, 5, group)
     await worker.consumer.commit(done_to(topic, 5, *answers(results, 5)))
     assert values(await all_records(log, results)) == [b"%d" % n for n in range(5)]

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,17 +35,13 @@ def broker() -> SecureBroker:
 
 
 @pytest.fixture
-async def open_kafka() -> AsyncIterator[Open]:
-    """Opens handles; all are closed afterwards."""
-    opened: list[KafkaLog] = []
+def open_kafka(open_kafka) -> Open:
+    """Opens handles with the ways to log in beside the address."""
 
     def open_one(address: str, properties: Mapping[str, Any], **options) -> KafkaLog:
-        opened.append(KafkaLog(address, properties=properties, options=KafkaOptions(**options)))
-        return opened[-1]
+        return open_kafka(address, properties=properties, options=KafkaOptions(**options))
 
-    yield open_one
-    for log in opened:
-        await log.close()
+    return open_one
 
 
 @dataclass

@@ -4,45 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
 
 import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
-from confluent_kafka.admin import AdminClient, NewPartitions
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewPartitions
 
-import kafka_broker
 from contract.log_fixtures import Worker, all_records, eventually, made_topic, numbered, polled_until, unique, values
 from contract.test_kafka_log import done_to, is_made, loaded_worker, started, transactional
-from kafka_broker import session_broker
-from penstock.errors import LogDamaged, ProgressLost
-from penstock.log.base import TopicSpec
+from kafka_broker import session_broker, tool
+from penstock.errors import LogDamaged, ProgressLost, RecordTooLarge
 from penstock.log.kafka import KafkaLog, KafkaOptions
 from penstock.log.offset_map import OffsetMap
 from penstock.log.state import STATE_TOPIC, read_state, state_record
+from penstock.log.topics import state_spec
 from penstock.record import NewRecord, Partition
 
 pytestmark = pytest.mark.kafka
 
 QUICK_TO_NOTICE = {"topic.metadata.refresh.interval.ms": 1_000}
-OpenKafka = Callable[..., KafkaLog]
 
 
-@pytest.fixture
-async def open_kafka() -> AsyncIterator[OpenKafka]:
-    """Opens handles with options of the test's own, on a cluster with a state topic; all are closed afterwards."""
-    opened: list[KafkaLog] = []
-
-    def open_one(**settings) -> KafkaLog:
-        opened.append(KafkaLog(session_broker().bootstrap, **settings))
-        return opened[-1]
-
-    await open_one().create_topics([TopicSpec(STATE_TOPIC, 1, retention_ms=None, is_compacted=True)])
-    yield open_one
-    for log in opened:
-        await log.close()
+@pytest.fixture(autouse=True)
+async def _state_topic(open_kafka) -> None:
+    """Starts are written down in it."""
+    await open_kafka().create_topics([state_spec()])
 
 
 @pytest.fixture
@@ -180,11 +167,7 @@ async def test_one_partition_whose_offset_was_deleted(open_kafka):
 
 async def consumer_groups(*arguments: str) -> None:
     """Kafka's own tool."""
-    jars = f"{kafka_broker.fetched_jars()}/*"
-    command = ["java", "-cp", jars, "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand", *arguments]
-    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, check=False, timeout=120)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert b"Error" not in done.stdout, done.stdout
+    await asyncio.to_thread(tool, "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand", *arguments)
 
 
 async def test_progress_above_the_end(log, open_kafka):
@@ -303,6 +286,46 @@ async def test_how_long_a_killed_transaction_holds_up_readers(open_kafka):
         f"after {taken_at - killed_at:.1f} s, the neighbour's own records waited {longest_gap:.2f} s at most"
     )
     assert worker.owned.keys() == {Partition(topic, 0), Partition(topic, 1)}
+
+
+async def test_a_start_that_could_not_be_written_down_is_made_up_for(open_kafka, caplog):
+    """The group's start is committed and the state topic takes no record of it: nothing is read before it does, and then it is there."""
+    caplog.set_level(logging.WARNING, "penstock.log.kafka")
+    log = open_kafka()
+    topic, group = await made_topic(log, 1), unique("g")
+    await log.append(numbered(topic, 3))
+    state_topic_takes(at_most_bytes=10)
+    try:
+        await eventually(lambda: is_refused(log), "the state topic takes nothing")
+        worker = await Worker.joined(log, group, topic, start_from="latest")
+        await polled_until(lambda: caplog.text.count(f"joining group {group} again") >= 2, "tried again", worker)
+        assert await log.committed(group, topic) == {Partition(topic, 0): OffsetMap(3)}
+        assert (worker.assigned_ever, worker.read) == ([], [])
+        assert await begun(log, group, topic) == set()
+    finally:
+        state_topic_takes(at_most_bytes=KafkaOptions().max_message_bytes)
+    await worker.owns(1)
+    assert await begun(log, group, topic) == {0}
+    await worker.consumer.close()
+    forget_group(group)
+    late = await Worker.joined(open_kafka(), group, topic, start_from="latest")
+    with pytest.raises(ProgressLost, match=f"{topic}/0"):
+        await polled_until(lambda: False, "the loss is told", late)
+
+
+def state_topic_takes(at_most_bytes: int) -> None:
+    change = ConfigEntry("max.message.bytes", str(at_most_bytes), incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ConfigResource.Type.TOPIC, STATE_TOPIC, incremental_configs=[change])
+    client = admin()
+    client.incremental_alter_configs([resource])[resource].result(30)
+
+
+async def is_refused(log: KafkaLog) -> bool:
+    try:
+        await log.append([state_record("nobody", "loss", "x", None)])
+    except RecordTooLarge:
+        return True
+    return False
 
 
 async def test_gaps_of_compaction_cost_nothing(open_kafka):

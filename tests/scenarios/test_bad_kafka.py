@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import signal
@@ -226,9 +227,11 @@ def test_records_of_10_mb_end_as_letters_and_hold_up_nobody(place):
     assert len(place.results) == 3
     letters = sorted(place.letters, key=lambda letter: letter.source.offset)
     assert [(letter.reason, letter.is_pointer) for letter in letters] == [("too_large", True), ("undecodable", True)]
-    pointer = json.loads(letters[0].record.value)
-    assert pointer["bytes"] >= len(large)
-    assert (pointer["topic"], pointer["offset"]) == (place.topic, 1)
+    for letter, event, offset in zip(letters, (large, b"y" * LARGE_BYTES), (1, 3), strict=True):
+        pointer = json.loads(letter.record.value)
+        assert pointer["bytes"] >= len(event)
+        assert (pointer["topic"], pointer["offset"]) == (place.topic, offset)
+        assert pointer["sha256"] == hashlib.sha256(event).hexdigest()
 
 
 def test_what_we_send_may_be_as_large_as_the_settings_say(place):

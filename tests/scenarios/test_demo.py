@@ -149,6 +149,19 @@ def test_a_short_demo_ends_every_event_once_and_leaves_nothing_behind(demo, tmp_
     assert max(len(line.rstrip()) for line in summary.splitlines()) <= 80
 
 
+def test_a_burst_is_absorbed_and_the_limit_that_binds_is_named(demo, tmp_path):
+    """Ten times as many events for a moment: they wait in the log, no call is turned away, and each ends once."""
+    said = demo.run("--events", "1500", "--seconds", "30")
+    assert re.search(r"burst: 5\d\d events in 1\.5 s, \d+ times as many as before", said)
+    assert re.search(r"burst absorbed: \d+ waited at most, drained in \d+ s", said)
+    assert re.search(r"(requests|input tokens|output tokens) of haiku( bind)?: \d+% used, 0 answered 429;", said)
+    told = said[said.index("The burst") : said.index("What it cost")]
+    assert int(re.search(r"([\d,]+) waited in the log at most", told)[1].replace(",", "")) > 100
+    assert re.search(r"meanwhile output tokens of haiku (bound|were used most): \d+% of the limit used", told)
+    assert re.search(r"\b0 of [1-9]\d* calls answered 429", told)
+    assert_ended_once(tmp_path, 1500, skipped_of(1, 1500))
+
+
 def test_killed_workers_lose_and_double_nothing(demo, tmp_path):
     """`--kill`: the counters stay true, whatever dies."""
     said = demo.run("--events", "500", "--seconds", "12", "--kill")

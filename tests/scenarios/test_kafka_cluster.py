@@ -12,7 +12,8 @@ from confluent_kafka import Consumer, TopicPartition
 
 from crash import assert_laws, crash_run
 from kafka_cluster import KafkaCluster, start_cluster
-from scenarios.test_crash_kafka import check_by_console
+from kafka_console import check_by_console
+from scenarios.test_crash_kafka import TASKS
 
 pytestmark = [pytest.mark.slow, pytest.mark.kafka, pytest.mark.soak]
 
@@ -76,7 +77,7 @@ async def test_the_loss_of_each_broker_in_turn(tmp_path, cluster: KafkaCluster):
     faults = ["broker_lost", "kill", "broker_back", "kill"] * 3
     with Arrivals(cluster.bootstrap) as arrivals:
         made, found = await crash_run(
-            tmp_path, events=12_000, per_second=60, faults=faults, seed=29, log_url=f"kafka:{cluster.bootstrap}",
+            tmp_path, events=12_000, per_second=60, faults=faults, seed=29, tasks=TASKS, log_url=f"kafka:{cluster.bootstrap}",
             log_faults={"broker_lost": cluster.lose_next, "broker_back": cluster.bring_back},
             check=check_by_console(cluster),
         )  # fmt: skip

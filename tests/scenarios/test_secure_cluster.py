@@ -19,6 +19,7 @@ from confluent_kafka.admin import NewTopic, ResourceType
 from contract.log_fixtures import unique
 from documents import ROOT, Session, blocks
 from kafka_broker import fetched_jars
+from kafka_own import need_java_compiler
 from kafka_secure import ADMIN, ADMIN_PASSWORD, SecureBroker, authority, secure_broker, signed
 from penstock.log.kafka import KafkaOptions
 from penstock.log.kafka.connection import Connection
@@ -92,8 +93,8 @@ READERS = ROOT / "docs" / "explanation" / "guarantees.md"
 @pytest.mark.parametrize("file", ["reader.py", "Reader.java"])
 def test_the_readers_that_are_shown_see_committed_records_only(file: str, tmp_path: Path) -> None:
     """As written but for address, topic and group: of a committed, an aborted and an open transaction they see the first."""
-    if file.endswith(".java") and b"jdk.compiler" not in subprocess.check_output(["java", "--list-modules"]):
-        pytest.skip("needs a JDK: this machine has a Java that only runs programs")
+    if file.endswith(".java"):
+        need_java_compiler()
     broker = secure_broker()
     topic = unique("results")
     admin = broker.admin()

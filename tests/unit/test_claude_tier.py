@@ -16,10 +16,10 @@ from penstock.claude.client import ClaudeClient
 from penstock.claude.models import Models
 from penstock.claude.tier import ClaudeTier
 from penstock.errors import TierStopped
+from penstock.flow.ceilings import SpendOptions
 from penstock.flow.concurrency import ConcurrencyOptions
 from penstock.flow.gate import Gate
 from penstock.flow.limits import LimitOptions
-from penstock.flow.spend import SpendOptions
 from penstock.outcome import Again, Answer, Failure, Outcome
 from penstock.record import Partition, Record
 from penstock.task import Task
@@ -72,7 +72,7 @@ async def test_a_call_is_paid_to_the_last_nanodollar() -> None:
         return message(text, input_tokens=812, cache_read_input_tokens=2_051, output_tokens=211)
 
     async with scripted(script) as (_, client):
-        gate = Gate(spend=SpendOptions(1.0))
+        gate = Gate(spend=SpendOptions(month_usd=1.0))
         outcomes = await tier_of(client, gate).answer(TASK, items(3))
     assert reasons(outcomes) == ["Answer", "invalid_output", "missing"]
     charges = [o.charge for o in outcomes]
@@ -141,8 +141,8 @@ async def test_a_refusal_before_output_costs_nothing() -> None:
     [
         (lambda: error(429, headers={"retry-after": "40"}), "rate_limited", 40.0, "retry_after"),
         (lambda: error(529, headers={"retry-after": "40"}), "overloaded", 40.0, "retry_after"),
-        (lambda: error(402, "billing_error"), "spend_cap", 300.0, "spend"),
-        (lambda: error(429, code="enforced_spend_limit_reached"), "spend_cap", 300.0, "spend"),
+        (lambda: error(402, "billing_error"), "spend_cap", 300.0, "spend_cap"),
+        (lambda: error(429, code="enforced_spend_limit_reached"), "spend_cap", 300.0, "spend_cap"),
     ],
 )
 async def test_weather_uses_up_no_attempt_and_holds_the_next_call(
@@ -320,7 +320,7 @@ async def test_a_call_without_a_reply_keeps_its_worst_on_the_books() -> None:
         return message("late")
 
     async with scripted(stall, timeout_seconds=0.1) as (_, client):
-        gate = Gate(spend=SpendOptions(1.0))
+        gate = Gate(spend=SpendOptions(month_usd=1.0))
         (outcome,) = await tier_of(client, gate).answer(TASK, items(1))
     assert isinstance(outcome, Again)
     assert (outcome.reason, outcome.is_attempt, outcome.charge) == ("timed_out", False, None)
@@ -338,7 +338,7 @@ async def test_a_cancelled_call_leaks_no_permit() -> None:
         return message("late")
 
     async with scripted(stall) as (_, client):
-        gate = Gate(spend=SpendOptions(1.0))
+        gate = Gate(spend=SpendOptions(month_usd=1.0))
         call = asyncio.create_task(tier_of(client, gate).answer(TASK, items(1)))
         await asyncio.wait_for(arrived.wait(), 5)
         call.cancel()
@@ -352,7 +352,7 @@ async def test_the_ceiling_is_never_passed_over_many_calls() -> None:
     """Calls side by side under a small ceiling stop before it; what was billed is below it, and capacity says why."""
     async with scripted(lambda body: all_published(body, output_tokens=500)) as (_, client):
         gate = Gate(
-            spend=SpendOptions(0.02),
+            spend=SpendOptions(month_usd=0.02),
             limits=LimitOptions(10**6, 10**9, 10**8),
         )
         tier = tier_of(client, gate)

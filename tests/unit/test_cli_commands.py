@@ -29,6 +29,7 @@ COMMANDS = (
     "produce",
     "topics",
     "simulate",
+    "schema",
     "status",
     "tail",
     "config",
@@ -149,7 +150,7 @@ def test_init_makes_a_project_that_loads(cli):
     """The task can be declared, the settings are valid, the sample events are JSON with one that must fail."""
     cli.done("init", "shop")
     task = load_task("feedback:sorter", cli.directory / "shop")
-    assert load_settings(cli.directory / "shop/penstock.toml").settings.spend.ceiling_usd == 1.0
+    assert load_settings(cli.directory / "shop/penstock.toml").settings.spend.day_usd == 1.0
     events = [json.loads(line) for line in (cli.directory / "shop/events.jsonl").read_text().splitlines()]
     good = [event for event in events if event["text"]]
     assert len(events) - len(good) == 1
@@ -246,6 +247,28 @@ def test_try_of_an_event_that_cannot_be_answered_fails_the_check(cli):
     assert result.exit_code == 3
     assert "undecodable" in result.stdout
     assert "$" not in result.stdout
+
+
+def test_try_puts_the_answer_through_the_hooks(cli):
+    """What a worker would refuse or change is shown so, by `validate` and by `finish`."""
+    cli.done("init", ".")
+    for hook, code, said in (
+        (
+            "def validate(f, out): raise ValueError('too short for a summary')",
+            1,
+            "no answer this time, invalid_output: too short",
+        ),
+        ("def validate(f, out): raise KeyError('x')", 3, "failure, hook_failed"),
+        ("def finish(f, out): return out.model_copy(update={'summary': 'CHANGED'})", 0, "CHANGED"),
+    ):
+        name = hook.split("(")[0].removeprefix("def ")
+        module = f"hooked_{code}"
+        cli.write(
+            f"{module}.py",
+            f"from dataclasses import replace\nfrom feedback import sorter\n{hook}\nhooked = replace(sorter, {name}={name})\n",
+        )
+        result = cli("try", f"{module}:hooked", "The app closes when I open a photo")
+        assert (result.exit_code, said in " ".join(result.stdout.split())) == (code, True), result.stdout
 
 
 @pytest.mark.parametrize(

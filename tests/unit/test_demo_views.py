@@ -10,8 +10,11 @@ from rich.console import Console
 
 from penstock.claude.models import Models
 from penstock.demo.board import render
-from penstock.demo.judge import Findings, TaskFindings
+from penstock.demo.findings import Findings, TaskFindings
+from penstock.demo.place import Place
 from penstock.demo.plain import line
+from penstock.demo.pressure import Absorbed, Use
+from penstock.demo.summary import Ended, print_summary
 from penstock.demo.tally import Tally
 from penstock.demo.text import ceiling, dollars, saving, seconds
 from penstock.demo.watch import Picture, TaskRow
@@ -58,6 +61,7 @@ def drawn(shown, width, height=24):
         {"calls_in_flight": None, "ceiling_usd": 1.0},
         {"notes": ["  12 s  " + "a worker ended by itself " * 9] * 3},
         {"title": "Your events from …" + "x" * 39},
+        {"limit": "output tokens of haiku bind: 103% used, 12,345 answered 429", "notes": ["n" * 80] * 3},
     ],
 )
 def test_the_board_fits_a_terminal_of_80_by_24(scale, changes):
@@ -98,6 +102,37 @@ def test_a_plain_line_holds_everything_that_the_board_shows():
     assert "0 lost, 0 doubled, 0 paid again" in said
 
 
+def test_the_limit_that_binds_is_on_the_board_and_in_the_lines():
+    """Which one, how much of it is used, and how many calls were turned away for it."""
+    said = "output tokens of haiku bind: 98% used, 0 answered 429"
+    assert said in "\n".join(drawn(picture(limit=said), 80))
+    assert said in line(picture(limit=said))
+    assert "429" not in "\n".join(drawn(picture(), 80)) + line(picture())
+
+
+def test_the_summary_tells_what_became_of_the_burst(tmp_path):
+    """How many waited, how long they took, which limit bound, and the 429s; nothing where there was none."""
+    use = Use("haiku", "output tokens", 0.98)
+    told = summary(tmp_path, picture(absorbed=Absorbed(1_036, 3.0, 10.2, 763, 14.2, use, 146, 0)))
+    assert "The burst   1,036 events in 3.0 s, 10 times as many as before" in told
+    assert "763 waited in the log at most; 14 s after its begin they were answered" in told
+    assert "output tokens of haiku bound: 98% of the limit used" in told
+    assert "0 of 146 calls answered 429" in told
+    open_end = summary(tmp_path, picture(absorbed=Absorbed(1_036, 3.0, 10.2, 763, None, use, 146, 2)))
+    assert "763 waited in the log at most, and some still do" in open_end
+    assert "The burst" not in summary(tmp_path, picture())
+
+
+def summary(directory, shown):
+    console = Console(width=80, record=True, file=io.StringIO())
+    place = Place(directory / "demo", "")
+    try:
+        print_summary(console, shown, None, Ended(place, 0, is_finished=True))
+    finally:
+        place.close()
+    return console.export_text()
+
+
 def test_numbers_as_people_write_them():
     """Dollars, seconds, savings."""
     assert dollars(1_234_567_890) == "$1.2346"
@@ -105,3 +140,30 @@ def test_numbers_as_people_write_them():
     assert (seconds(950), seconds(61_000)) == ("0.95 s", "61 s")
     assert saving(25, 100) == "-75 %"
     assert saving(100, 100) == saving(0, 0) == ""
+
+
+@pytest.mark.parametrize(
+    ("found", "delivery", "title", "is_promised"),
+    [
+        ({}, "exactly_once", "Nothing lost, nothing doubled", True),
+        ({"doubled": 1}, "exactly_once", "SOMETHING WENT WRONG", False),
+        ({"doubled": 1}, "at_least_once", "Nothing lost; doubled as the delivery allows", True),
+        ({"lost": 1}, "at_least_once", "SOMETHING WENT WRONG", False),
+        ({"unproduced": 2}, "exactly_once", "SOMETHING WENT WRONG", False),
+    ],
+)
+def test_the_summary_holds_the_log_to_its_promise(tmp_path, found, delivery, title, is_promised):
+    """A double is an error, except where the log says that it may double; what nobody produced is one everywhere."""
+    shown = picture()
+    for name, count in found.items():
+        setattr(shown.rows[0].found, name, count)
+    place = Place(tmp_path / "demo")
+    ended = Ended(place, 0, is_finished=True, delivery=delivery)
+    console = Console(width=100, record=True, file=io.StringIO())
+    print_summary(console, shown, None, ended)
+    place.close()
+    text = console.export_text()
+    assert title in text
+    assert ended.is_promised(shown) is is_promised
+    assert ("AT LEAST ONCE" in text) is (delivery == "at_least_once")
+    assert ("2 results or dead letters are of events that nobody produced" in text) is ("unproduced" in found)

@@ -236,10 +236,18 @@ def test_the_date_header_counts_whole_seconds():
 
 def test_no_ceiling_and_no_limits_are_worth_a_thought():
     """Both work, and both should be chosen."""
-    free, bound = settings(), settings("spend.ceiling_usd=20", "limits.default.requests_per_minute=50")
+    free, bound = settings(), settings("spend.day_usd=20", "limits.default.requests_per_minute=50")
     assert (budget(free).status, limits(free).status) == ("warn", "warn")
     assert (budget(bound).status, limits(bound).status) == ("ok", "ok")
-    assert "spend.ceiling_usd" in budget(free).fix
+    assert "spend.day_usd" in budget(free).fix
+    assert "all workers" in budget(bound).seen
+
+
+def test_a_ceiling_that_can_never_be_met_is_worth_a_thought():
+    """A day's below an hour's is a slip more often than a wish."""
+    found = budget(settings("spend.hour_usd=20", "spend.day_usd=10"))
+    assert found.status == "warn"
+    assert "spend.hour_usd=20" in found.seen
 
 
 def test_prices_grow_old():

@@ -82,17 +82,19 @@ async def test_the_ops_port_is_tried_as_a_worker_would():
         ("2.4-IV1", "fail", "KIP-447"),
         ("2.7-IV2", "fail", "KIP-516"),
         ("2.8-IV1", "warn", "KIP-734"),
-        ("3.0-IV1", None, ""),
-        ("3.9", None, ""),
-        ("", None, ""),  # not told: nothing is claimed
-        ("unknown", None, ""),
+        ("3.0-IV1", "ok", ""),
+        ("3.9", "ok", ""),
+        ("", "ok", ""),  # not told: nothing is claimed
+        ("unknown", "ok", ""),
     ],
 )
 def test_brokers_too_old_are_told_by_what_they_lack(told, status, lacks):
     """The version that brokers speak among each other against what is asked of them."""
-    found = age(told, has_new_protocol=False, options=KafkaOptions())
-    assert [finding.status for finding in found] == ([status] if status else [])
-    assert all(lacks in finding.why and "or newer" in finding.fix for finding in found)
+    (found,) = age(told, has_new_protocol=False, options=KafkaOptions())
+    assert (found.check, found.status) == ("log version", status)
+    assert lacks in found.why
+    assert ("or newer" in found.fix) is (status != "ok")
+    assert ("Kafka 3" in found.seen) is (told.startswith("3"))
 
 
 def test_a_group_protocol_that_brokers_lack_is_told():
@@ -100,5 +102,6 @@ def test_a_group_protocol_that_brokers_lack_is_told():
     (found,) = age("3.9", has_new_protocol=False, options=KafkaOptions(group_protocol="consumer"))
     assert found.status == "fail"
     assert "kafka_log.group_protocol" in found.seen
-    assert age("", has_new_protocol=True, options=KafkaOptions(group_protocol="consumer")) == []
+    (well,) = age("", has_new_protocol=True, options=KafkaOptions(group_protocol="consumer"))
+    assert (well.status, "4.0 or newer" in well.seen) == ("ok", True)
     assert version_of("3.10-IV0") == (3, 10)

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 import uuid
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
-from confluent_kafka.admin import (
-    AclBinding,
-    AclOperation,
-    AclPermissionType,
-    AdminClient,
-    ResourcePatternType,
-    ResourceType,
-)
+from confluent_kafka.admin import AclOperation, ResourceType
 
 import kafka_broker
 from fakes import ScriptedTier, make_task
+from kafka_broker import GuardedBroker, guarded_broker
 from penstock.doctor.kafka import kafka
 from penstock.log.base import TopicSpec
 from penstock.log.kafka import KafkaLog
@@ -32,38 +21,11 @@ from penstock.wiring import topic_specs
 
 pytestmark = pytest.mark.kafka
 
-AUTHORIZER = """\
-authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
-allow.everyone.if.no.acl.found=true
-"""
-
 
 @pytest.fixture(scope="module")
-def guarded() -> Iterator[str]:
-    """A broker of its own that asks for rights: whatever no rule denies is allowed."""
-    if os.environ.get(kafka_broker.ADDRESS_SETTING):
-        pytest.skip("the broker that was given is not ours to guard")
-    try:
-        jars = kafka_broker.fetched_jars()
-    except kafka_broker.BrokerMissing as missing:
-        pytest.fail(str(missing), pytrace=False)
-    directory = Path(tempfile.mkdtemp(prefix="penstock-guarded-"))
-    broker = kafka_broker.KafkaBroker(jars, directory)
-    with (directory / "server.properties").open("a") as properties:
-        properties.write(AUTHORIZER)
-    broker.start()
-    yield broker.bootstrap
-    broker.kill()
-    shutil.rmtree(directory, ignore_errors=True)
-
-
-def deny(bootstrap: str, kind: ResourceType, name: str, operation: AclOperation, *, is_prefix: bool = False) -> None:
-    """A rule against everybody."""
-    pattern = ResourcePatternType.PREFIXED if is_prefix else ResourcePatternType.LITERAL
-    rule = AclBinding(kind, name, pattern, "User:ANONYMOUS", "*", operation, AclPermissionType.DENY)
-    admin = AdminClient({"bootstrap.servers": bootstrap})  # lives until its answer is there
-    for future in admin.create_acls([rule]).values():
-        future.result(10)
+def guarded() -> GuardedBroker:
+    """A broker that asks for rights: whatever no rule denies is allowed."""
+    return guarded_broker()
 
 
 def a_task(**options):
@@ -88,9 +50,10 @@ async def made(bootstrap, task, **partitions):
     await log.close()
 
 
-async def seen(bootstrap, *tasks):
+async def seen(bootstrap, *tasks, **options):
     """Findings by check."""
-    settings = load_settings(assignments=[f"log=kafka:{bootstrap}"]).settings
+    assignments = [f"log=kafka:{bootstrap}", *(f"kafka_log.{name}={value}" for name, value in options.items())]
+    settings = load_settings(assignments=assignments).settings
     found = await kafka(settings, KafkaAddress(bootstrap), tasks)
     return {finding.check: finding for finding in found}
 
@@ -102,7 +65,10 @@ async def test_a_cluster_that_has_everything_is_well():
     await made(bootstrap, task)
     found = await seen(bootstrap, task)
     assert {finding.status for finding in found.values()} == {"ok"}, found
-    assert found.keys() >= {"log broker", "log transactions", "log clock", f"group {task.group}", f"topic {task.reads}"}
+    looks = {"broker", "version", "delivery", "transactions", "clock", "disk"}
+    assert found.keys() >= {f"log {name}" for name in looks} | {f"group {task.group}", f"topic {task.reads}"}
+    assert "4.0 or newer" in found["log version"].seen
+    assert f"kafka-log-dirs --bootstrap-server {bootstrap} --describe" in found["log disk"].seen
     assert "begun, written and aborted" in found["log transactions"].seen
     assert "of the broker's" in found["log clock"].seen
 
@@ -160,12 +126,12 @@ async def test_topics_that_are_missing_or_narrow_are_told_each():
 async def test_rights_that_are_missing_are_told_with_the_rule_that_gives_them(guarded):
     """Topics, group and transactional id: what a worker would be refused, and the command for who may grant it."""
     task = a_task()
-    await made(guarded, task)
-    assert {finding.status for finding in (await seen(guarded, task)).values()} == {"ok"}
-    deny(guarded, ResourceType.TOPIC, task.writes, AclOperation.WRITE)
-    deny(guarded, ResourceType.TOPIC, task.dead_letters, AclOperation.DESCRIBE)
-    deny(guarded, ResourceType.GROUP, task.group, AclOperation.READ)
-    found = await seen(guarded, task)
+    await made(guarded.bootstrap, task)
+    assert {finding.status for finding in (await seen(guarded.bootstrap, task)).values()} == {"ok"}
+    guarded.deny(ResourceType.TOPIC, task.writes, AclOperation.WRITE)
+    guarded.deny(ResourceType.TOPIC, task.dead_letters, AclOperation.DESCRIBE)
+    guarded.deny(ResourceType.GROUP, task.group, AclOperation.READ)
+    found = await seen(guarded.bootstrap, task)
     written = found[f"topic {task.writes}"]
     for name in (f"topic {task.writes}", f"topic {task.dead_letters}", f"group {task.group}"):
         assert found[name].status == "fail", (name, found[name])
@@ -178,8 +144,24 @@ async def test_rights_that_are_missing_are_told_with_the_rule_that_gives_them(gu
 async def test_a_transactional_id_that_is_refused_is_told(guarded):
     """Without it nothing could be committed: better to know before the first event."""
     task = a_task()
-    await made(guarded, task)
-    deny(guarded, ResourceType.TRANSACTIONAL_ID, f"{task.group}/", AclOperation.WRITE, is_prefix=True)
-    found = (await seen(guarded, task))["log transactions"]
+    await made(guarded.bootstrap, task)
+    guarded.deny(ResourceType.TRANSACTIONAL_ID, f"{task.group}/", AclOperation.WRITE, is_prefix=True)
+    found = (await seen(guarded.bootstrap, task))["log transactions"]
     assert found.status == "fail"
     assert "--transactional-id" in found.fix
+
+
+@pytest.mark.slow
+async def test_brokers_without_groups_of_their_own_are_told():
+    """They are well with the classic protocol, and that is said; where the new one is asked for, the setting is named."""
+    bootstrap = kafka_broker.classic_broker().bootstrap
+    task = a_task()
+    await made(bootstrap, task)
+    found = await seen(bootstrap, task)
+    assert {finding.status for finding in found.values()} == {"ok"}, found
+    assert "classic group protocol" in found["log broker"].seen
+    assert "log version" not in found
+    asked = (await seen(bootstrap, task, group_protocol="consumer"))["log version"]
+    assert asked.status == "fail"
+    assert "kafka_log.group_protocol=consumer" in asked.seen
+    assert "kafka_log.group_protocol=auto" in asked.fix

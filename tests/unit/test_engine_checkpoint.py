@@ -76,6 +76,44 @@ def test_endings_of_one_key_leave_in_the_order_of_their_offsets(case, keys):
     assert checkpoint.held() == 0
 
 
+@given(
+    offsets_and_order(),
+    st.lists(st.sampled_from([b"a", b"b", b"c", None]), min_size=60, max_size=60),
+    st.sets(st.integers(0, 300)),
+    st.integers(1, 8),
+)
+def test_how_full_a_key_is_equals_a_recount(case, keys, dropped, count):
+    """What is remembered of the fullest key never says anything else than counting all of them, whenever it is asked."""
+    offsets, resolved, _ = case
+    key_of = dict(zip(offsets, keys, strict=False))
+    checkpoint: Checkpoint[int] = Checkpoint(by_key=True)
+    epoch = checkpoint.begin(P, OffsetMap(offsets[0]))
+    queues: dict[bytes, list[int]] = {}
+    done: set[int] = set()
+
+    def agrees():
+        fullest = max(map(len, queues.values()), default=0)
+        return all(
+            checkpoint.has_key_of(P, many) == (fullest >= many) for many in (count, 1, fullest, fullest + 1) if many
+        )
+
+    for offset in offsets:
+        checkpoint.track(P, offset, key_of[offset])
+        if key_of[offset] is not None:
+            queues.setdefault(key_of[offset], []).append(offset)
+        assert agrees()
+    gone = checkpoint.drop(P, dropped & set(offsets) - set(resolved))
+    queues = {key: [offset for offset in queue if offset not in gone] for key, queue in queues.items()}
+    assert agrees()
+    for offset in resolved:
+        checkpoint.resolve(P, epoch, offset, [offset])
+        done.add(offset)
+        for queue in queues.values():
+            while queue and queue[0] in done:
+                queue.pop(0)
+        assert agrees()
+
+
 def test_what_was_done_before_a_restart_is_not_wanted_again():
     """Offsets below the watermark or in the map are refused; those between are taken."""
     checkpoint: Checkpoint[int] = Checkpoint()

@@ -381,3 +381,21 @@ def test_a_route_of_nobody_is_refused():
     """A task without tiers cannot be declared."""
     with pytest.raises(TaskError, match="route is empty"):
         make_task()
+
+
+async def test_no_bytes_are_left_behind_where_nothing_is_in_flight(log):
+    """Law 10: what was read is given back to the byte, also of events that went through the retry topic and came back."""
+
+    def fails_first(tier, items):
+        return [tier.answer_of(item) if item.attempts else tier.again("server_error") for item in items]
+
+    options = PipelineOptions(
+        commit_interval_seconds=0.01,
+        batch=BatchLimits(max_wait_seconds=0.01),
+        retry=RetryOptions(first_seconds=0.03, most_seconds=0.05, hand_over_after_seconds=0.01, budget_share=1.0),
+    )
+    pipeline = await run_until_ended(
+        log, make_task(ScriptedTier(script=fails_first)), [note(n) for n in range(20)], options
+    )
+    assert pipeline.counts.hand_overs > 0
+    assert pipeline.reading().bytes_in_flight == 0

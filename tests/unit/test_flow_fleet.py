@@ -118,10 +118,21 @@ def test_a_larger_share_is_grown_into():
     assert math.isclose(Ramp(RampOptions(start_share=5.0), lambda: 0.0).now(), 1.0)
 
 
+def test_base_shares_leave_room_for_tasks_of_other_deployments():
+    """Two deployments that know of each other's weights divide the account as one with both tasks would."""
+    together = Shares({"moderator": 4.0, "analyzer": 1.0})
+    moderator = Shares({"moderator": 4.0}, 1.0)
+    analyzer = Shares({"analyzer": 1.0}, 4.0)
+    assert moderator.base("moderator") == together.base("moderator") == 0.8
+    assert analyzer.base("analyzer") == together.base("analyzer") == 0.2
+
+
 @pytest.mark.parametrize(
     ("make", "name"),
     [
         (lambda: FleetOptions(rise_per_second=0), r"fleet\.rise_per_second"),
+        (lambda: FleetOptions(weight_of_others=-1), r"fleet\.weight_of_others"),
+        (lambda: FleetOptions(weight_of_others=math.nan), r"fleet\.weight_of_others"),
         (lambda: RampOptions(start_share=-1), r"ramp\.start_share"),
         (lambda: RampOptions(doubling_seconds=float("nan")), r"ramp\.doubling_seconds"),
     ],

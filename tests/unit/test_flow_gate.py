@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from penstock.errors import SettingsError
 from penstock.flow.base import Estimate, Explanation, Usage, Wait
 from penstock.flow.breaker import BreakerOptions
+from penstock.flow.ceilings import SpendOptions
 from penstock.flow.concurrency import ConcurrencyOptions
 from penstock.flow.gate import Gate, Permit
 from penstock.flow.limits import LimitOptions
 from penstock.flow.ramp import RampOptions
-from penstock.flow.spend import SpendOptions
 
 WIDE = LimitOptions(requests_per_minute=10**6, input_tokens_per_minute=10**9, output_tokens_per_minute=10**9)
 CALL = Estimate("haiku", 100, 20, 1_000)
@@ -45,7 +45,9 @@ def refused(gate: Gate, estimate: Estimate = CALL) -> Wait:
 @given(st.lists(st.sampled_from(["begin", "succeeded", "dropped", "blocked", "ignored", "unconfirmed"]), max_size=60))
 def test_calls_in_flight_and_dollars_stay_within_bounds(steps: list[str]) -> None:
     """Whatever calls end in, at most max_calls are in flight and no reserve leaks."""
-    gate = Gate(WIDE, SpendOptions(1.0), ConcurrencyOptions(3), breaker=BreakerOptions(1_000), clock=VirtualClock())
+    gate = Gate(
+        WIDE, SpendOptions(month_usd=1.0), ConcurrencyOptions(3), breaker=BreakerOptions(1_000), clock=VirtualClock()
+    )
     permits: list[Permit] = []
     lost = 0
     for step in steps:
@@ -86,7 +88,9 @@ def test_a_permit_is_closed_once() -> None:
 
 def test_asking_takes_nothing() -> None:
     """`check` may be called before every batch: it debits no bucket and no dollar."""
-    gate = Gate(LimitOptions(requests_per_minute=12, burst_seconds=5), SpendOptions(1.0), clock=VirtualClock())
+    gate = Gate(
+        LimitOptions(requests_per_minute=12, burst_seconds=5), SpendOptions(month_usd=1.0), clock=VirtualClock()
+    )
     for _ in range(100):
         assert gate.check(CALL) is None
     admitted(gate)
@@ -219,12 +223,12 @@ def test_an_account_without_money_is_tried_one_call_at_a_time() -> None:
     early = admitted(gate)
     gate.pause(300)
     for family in ("haiku", "opus"):
-        assert refused(gate, CALL._replace(family=family)) == Wait("spend", 350.0)
+        assert refused(gate, CALL._replace(family=family)) == Wait("spend_cap", 350.0)
     early.succeeded(Usage(1, 1, 1))
-    assert refused(gate).cause == "spend"  # a call from before the pause proves nothing
+    assert refused(gate).cause == "spend_cap"  # a call from before the pause proves nothing
     clock.now = 350.0
     trial = admitted(gate)
-    assert refused(gate).cause == "spend"
+    assert refused(gate).cause == "spend_cap"
     trial.succeeded(Usage(1, 1, 1))
     assert gate.check(CALL) is None
 

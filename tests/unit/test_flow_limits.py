@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.errors import SettingsError
-from penstock.flow.base import Estimate, Usage
+from penstock.flow.base import Estimate, Usage, Wait
 from penstock.flow.bucket import Bucket
 from penstock.flow.headers import Seen
 from penstock.flow.limits import LimitOptions, Limits
@@ -105,7 +105,7 @@ def test_retry_after_blocks_its_family_only() -> None:
     limits = Limits(OPTIONS, clock, ramp=AT_ONCE)
     limits.block("haiku", 7.5)
     wait = limits.check(estimate())
-    assert wait == ("retry_after", 107.5)
+    assert wait == Wait("retry_after", 107.5)
     assert limits.check(estimate(family="opus")) is None
     clock.now = 107.5
     assert limits.check(estimate()) is None
@@ -187,7 +187,7 @@ def test_families_may_have_their_own_limits() -> None:
     limits = Limits(OPTIONS, clock, {"opus": LimitOptions(requests_per_minute=6, burst_seconds=10)}, ramp=AT_ONCE)
     limits.take(estimate(family="opus"))
     limits.take(estimate())
-    assert limits.check(estimate(family="opus")) == ("requests", 110.0)
+    assert limits.check(estimate(family="opus")) == Wait("requests", 110.0)
     assert limits.check(estimate()) is None
 
 

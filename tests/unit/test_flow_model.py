@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from benchmarks.flow_model import HEAD, SCENARIOS, Figures, deaf, fleet, ramp_limited, slow_calls, small_buckets, use
 from benchmarks.flow_picture import picture
@@ -73,7 +75,8 @@ def test_an_hours_outage_is_probed_and_left_without_a_burst():
 
 
 def test_the_picture_of_a_run_is_an_svg_with_everybody_in_it():
-    """The documentation's picture is made of a run of the model."""
+    """The documentation's picture is this run of the model; make it again (`--svg`) when the control loop changes."""
     drawn = picture()
     assert drawn.startswith("<svg")
+    assert drawn == (Path(__file__).parents[2] / "docs/explanation/flow-control.svg").read_text(encoding="utf-8")
     assert all(name in drawn for name in ("worker 4", "foreign user", "two of four work"))

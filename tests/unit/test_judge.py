@@ -134,3 +134,30 @@ async def test_what_was_erased_while_parked_is_open_until_the_retry_topic_has_pa
     await consumer.close()
     judge = Judge(log, [make_task(ScriptedTier())])
     assert (await judge.look()).tasks["labeler"].skipped == 2
+
+
+async def test_an_ending_of_an_event_that_nobody_produced_is_told(log):
+    """Beyond the end of its partition, or in one that there is not: it has ended nothing, and hides no open event."""
+    await log.append([note(0), note(1)])
+    foreign = result(7)._replace(value=result(7).value.replace(b'"partition": 0', b'"partition": 5'))
+    found = await judged(log, OffsetMap(1), (result(0), result(9), foreign))
+    task = found.tasks["labeler"]
+    assert (task.unproduced, task.ended, task.doubled, task.open, task.results) == (2, 1, 0, 1, 3)
+
+
+async def test_an_ending_in_a_gap_between_events_is_no_double(log):
+    """Offsets that hold no event (markers of transactions, what compaction took) can have no ending."""
+
+    class Gapped(SqliteLog):
+        async def read(self, partition, offset, max_records):
+            found = await super().read(partition, offset, max_records)
+            return [record for record in found if (record.topic, record.offset) != ("notes", 1)]
+
+    await log.append([note(n) for n in range(3)])
+    gapped = Gapped(log.path)
+    await gapped.append([result(0), result(1), result(2)])
+    judge = Judge(gapped, [make_task(ScriptedTier())])
+    await judge.look()
+    task = (await judge.look()).tasks["labeler"]
+    assert (task.unproduced, task.ended, task.doubled) == (1, 2, 0)
+    await gapped.close()

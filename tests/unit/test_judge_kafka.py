@@ -101,3 +101,22 @@ async def test_markers_at_the_end_are_not_read_for_ever(log):
     log.reads = 0
     await judge.look()
     assert log.reads == 0
+
+
+async def test_an_ending_of_a_marker_is_told_once_the_partition_is_read_to_its_end(log):
+    """The last offsets are a transaction's marker: an ending that names one is of no event, and a late event is none such."""
+
+    class Marked(LikeKafka):
+        async def bounds(self, topic):
+            found = await super().bounds(topic)
+            added = self.markers if topic == "notes" else 0
+            return {p: Bounds(kept.low, kept.high + added) for p, kept in found.items()}
+
+    marked = Marked(log.path)
+    await marked.append([note(0), result(0), result(1)])
+    marked.markers = 1
+    judge = Judge(marked, [make_task(ScriptedTier())])
+    for _ in range(4):
+        found = (await judge.look()).tasks["labeler"]
+    assert (found.ended, found.unproduced, found.doubled) == (1, 1, 0)
+    await marked.close()

@@ -21,17 +21,18 @@ from penstock.engine.batcher import BatchLimits
 from penstock.engine.pipeline import Pipeline, PipelineOptions
 from penstock.engine.retry import RetryOptions
 from penstock.flow.base import Estimate, Usage, Wait
+from penstock.flow.ceilings import SpendOptions
 from penstock.flow.gate import Gate, Permit
 from penstock.flow.limits import LimitOptions
-from penstock.flow.readings import gate_samples
-from penstock.flow.spend import Spend, SpendOptions
+from penstock.flow.readings import gate_samples, spend_samples
+from penstock.flow.spend import Spend
 from penstock.log.base import TopicSpec
 from penstock.log.sqlite import SqliteLog
 from penstock.log.state import STATE_TOPIC
-from penstock.ops.ops import Ops, OpsOptions, spend_samples
+from penstock.ops.ops import Ops, OpsOptions
 from penstock.telemetry.counts import Counts, Histogram
 from penstock.telemetry.exposition import Exposition
-from penstock.telemetry.metrics import ALL, EVENT_AGE, RESULTS
+from penstock.telemetry.metrics import ALL, EVENT_AGE, PARTITION_WAITING, RESULTS
 from penstock.telemetry.reference import metrics_page
 from penstock.telemetry.sample import Sample
 
@@ -39,9 +40,10 @@ ROOT = Path(__file__).parents[2]
 ALERTS = ROOT / "examples" / "alerts.yaml"
 LABELS = {
     "task", "tier", "model", "reason", "kind", "cause", "class", "confidence", "change", "operation", "version", "delivery",
-    "header", "family",
+    "header", "family", "scope", "name", "period", "part",
 }  # fmt: skip
 ENDS = ("", "_bucket", "_count", "_sum")
+USD = 1_000_000_000
 NOT_BASE = re.compile(
     r"_(ms|millis\w*|micros\w*|nanos\w*|minutes|hours|days|kb|mb|kilobytes|megabytes|percent|dollars)(_|$)"
 )
@@ -98,9 +100,11 @@ async def run_over(log, task, events):
     """A task over events until all have ended; its ops, still readable, and the pipeline."""
     tiers = [step.tier for step in task.route.steps]
     pipeline = Pipeline(task, tiers, log, QUICK)
-    spend = Spend(SpendOptions(ceiling_usd=5.0))
+    spend = Spend(SpendOptions(day_usd=5.0))
+    spend.settle(spend.reserve("t", "m", 4 * USD), 4 * USD, 3 * USD)
+    spend.reserve("t", "m", USD // 2)
     gate = used_gate()
-    sources = [lambda: spend_samples(spend, SpendOptions(ceiling_usd=5.0)), lambda: gate_samples(gate)]
+    sources = [lambda: spend_samples(spend), lambda: gate_samples(gate)]
     ops = Ops(OpsOptions(port=0), [pipeline], log, sources)
     await log.append(events)
     stop, counts = asyncio.Event(), pipeline.counts
@@ -130,7 +134,8 @@ def test_names_follow_the_conventions_of_prometheus(metric):
     assert metric.name.endswith("_total") == (metric.kind == "counter")
     assert metric.help[0].isupper() or metric.help[0].isdigit()
     assert metric.help.endswith(".")
-    assert set(metric.labels) <= LABELS
+    own = {"topic", "partition"} if metric is PARTITION_WAITING else set()
+    assert set(metric.labels) <= LABELS | own
     assert bool(metric.buckets) == (metric.kind == "histogram")
     assert list(metric.buckets) == sorted(set(metric.buckets))
     words = metric.name.removesuffix("_total").split("_")
@@ -254,7 +259,13 @@ async def test_what_is_served_adds_up_to_what_was_done(log):
     assert total(page, "penstock_items_in_flight") == came_back
     assert bool(total(page, "penstock_bytes_in_flight")) == bool(came_back)
     assert total(page, "penstock_partitions_owned") == 6
-    assert total(page, "penstock_spend_ceiling_usd") == 5.0
+    of = {"scope": "all", "period": "day"}
+    assert total(page, "penstock_spend_ceiling_usd", **of) == 5.0
+    assert total(page, "penstock_spend_period_usd", **of) == 3.0
+    assert total(page, "penstock_spend_margin_usd", **of) == 0.5
+    assert total(page, "penstock_spend_reserve_usd", **of) == 0.0
+    assert total(page, "penstock_spend_warnings_total", part="0.5") == 1
+    assert total(page, "penstock_spend_warnings_total", part="0.8") == 0
 
 
 async def test_limits_are_told_as_they_are(log):
@@ -281,6 +292,7 @@ async def test_everything_served_is_declared_and_almost_all_is_always_served(log
     assert ours <= declared
     only_when_it_happened = {
         "penstock_hand_overs_total",
+        "penstock_partition_waiting_seconds",
         "penstock_tier_held",
         "penstock_tier_wait_seconds_total",
     }

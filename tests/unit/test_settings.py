@@ -62,8 +62,8 @@ def test_unknown_setting_of_a_file_names_line_and_the_likely_one():
 @pytest.mark.parametrize(
     ("variable", "said"),
     [
-        ("PENSTOCK_SPENT__CEILING_USD", "did you mean 'spend'?"),
-        ("PENSTOCK_SPEND__CIELING_USD", "did you mean 'ceiling_usd'?"),
+        ("PENSTOCK_SPENT__DAY_USD", "did you mean 'spend'?"),
+        ("PENSTOCK_SPEND__DYA_USD", "did you mean 'day_usd'?"),
         ("PENSTOCK_LOGG", "did you mean 'log'?"),
     ],
 )
@@ -87,10 +87,10 @@ def test_wrong_value_names_setting_file_variable_and_value():
 
 def test_refusal_of_an_option_class_names_the_place():
     """Checks that stand beside the code say where the number came from as well."""
-    _file("[spend]\nceiling_usd = -1\n")
+    _file("[spend]\nday_usd = -1\n")
     with pytest.raises(SettingsError) as caught:
         load_settings()
-    assert "spend.ceiling_usd=-1" in str(caught.value)
+    assert "spend.day_usd=-1" in str(caught.value)
     assert "penstock.toml:2" in str(caught.value)
 
 

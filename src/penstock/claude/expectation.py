@@ -5,6 +5,8 @@ reply → [expectation] → gate
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from penstock.claude.models import Model, Tokens
 from penstock.claude.schema import Size
 
@@ -16,6 +18,17 @@ _MARGIN = 4.0
 """Room for a reply over its mean: `max_tokens` is free unless used, a cut reply is not."""
 _LEAST_ROOM = 160
 _MOST_STRETCH = 64.0
+
+
+class Means(NamedTuple):
+    """What is expected by now, as plain numbers: for who plans many calls at once."""
+
+    prompt_tokens: float
+    """Instructions and schema of one call, cached or not."""
+    input_ratio: float
+    """Billed tokens of events to estimated ones."""
+    reply_tokens: float
+    """Of one item."""
 
 
 class Expectation:
@@ -78,7 +91,24 @@ class Expectation:
             self._stretch = min(self._stretch * 2.0, _MOST_STRETCH)
             return
         self._seen += 1
-        learning = max(_LEARNING, 1.0 / (self._seen + 1))
+        self._move(max(_LEARNING, 1.0 / (self._seen + 1)), items, events_tokens, tokens)
+
+    def believe(self, items: int, events_tokens: float, tokens: Tokens, *, of_items_only: bool = False) -> None:
+        """This was measured over so many items: it takes the place of the guess. `of_items_only`: prompts left out."""
+        self._seen = max(self._seen, 1)
+        if of_items_only:
+            self._input_ratio, self._output = tokens.input / events_tokens, tokens.output / items
+            return
+        if cached := tokens.cache_read or tokens.cache_write:
+            self._whole_prefix = float(cached)
+        self._move(1.0, items, events_tokens, tokens)
+
+    @property
+    def means(self) -> Means:
+        """As they are now."""
+        return Means(self._whole_prefix, self._input_ratio, self._output)
+
+    def _move(self, learning: float, items: int, events_tokens: float, tokens: Tokens) -> None:
         if tokens.cache_read or tokens.cache_write:
             self._prefix += learning * (tokens.cache_write - self._prefix)
             self._input_ratio += learning * (tokens.input / events_tokens - self._input_ratio)

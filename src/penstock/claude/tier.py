@@ -15,12 +15,12 @@ from penstock.claude.models import Model
 from penstock.claude.prompt import Prompt, event_tokens, fresh_ids, most_tokens
 from penstock.claude.reply import Reply, outcomes
 from penstock.claude.warmth import Warmth
-from penstock.errors import TierStopped
+from penstock.errors import BudgetSpent, TierStopped
 from penstock.flow.base import KINDS, Cause, Clock, Estimate, Usage, Wait
 from penstock.flow.gate import Gate, Permit
 from penstock.outcome import Again, AgainReason, Charge, Failure, Outcome, Responder, share
 from penstock.task import Task
-from penstock.tier import Capacity, Item
+from penstock.tier import Capacity, Held, Item
 
 _WAITING: dict[Cause, AgainReason] = {
     "requests": "rate_limited",
@@ -29,7 +29,9 @@ _WAITING: dict[Cause, AgainReason] = {
     "retry_after": "rate_limited",
     "concurrency": "busy",
     "cold_cache": "busy",
+    "claim": "busy",
     "spend": "spend_cap",
+    "spend_cap": "spend_cap",
     "outage": "overloaded",
     "stopped": "busy",
 }
@@ -37,7 +39,7 @@ _LOOK_AGAIN_SECONDS: dict[Cause, float] = {
     "requests": 1.0,
     "input_tokens": 1.0,
     "output_tokens": 1.0,
-    "spend": 1.0,
+    "spend_cap": 1.0,
     "outage": 0.25,
 }
 """Where nobody knows exactly until when: no use in asking all the time."""
@@ -94,7 +96,9 @@ class ClaudeTier:
         max_tokens = asked.expectation.max_tokens(len(items))
         permit = self._gate.admit(self._estimate(asked, items, max_tokens))
         if isinstance(permit, Wait):
-            return [self._waiting(permit)] * len(items)
+            if permit.at_ceiling == "stop" and len(items) == 1:
+                raise BudgetSpent(str(self._gate.spend.reached))
+            return [self._waiting(permit, len(items))] * len(items)
         replies = self._replies
         asked.warmth.begin()
         try:
@@ -125,15 +129,35 @@ class ClaudeTier:
             if wait is None:
                 tokens = min(expected.most_event_tokens(asked.prompt.tokens), max(1, int(input_room)))
                 return Capacity(items, tokens=tokens)
-            if wait.cause != "spend" or wait.until is not None:
+            if wait.cause != "spend":
                 break  # only the end of the money is a reason for smaller calls
         assert wait is not None
+        if wait.at_ceiling == "stop":
+            return Capacity(1)  # `answer` may say what ends the worker
         until, soon = wait.until, self._gate.clock() + _LOOK_AGAIN_SECONDS.get(wait.cause, 0.0)
         if wait.cause in KINDS:  # the share may have grown by then
             until = min(until or soon, soon)
         elif until is None and wait.cause in _LOOK_AGAIN_SECONDS:
             until = soon
+        if wait.at_ceiling in ("cheaper", "bury"):
+            return Capacity(0, 0, wait.cause, until, wait.at_ceiling, str(self._gate.spend.reached))
         return Capacity(0, cause=wait.cause, until=until)
+
+    def explain(self, task: Task[Any, Any]) -> Held | None:
+        """Why no call of this task is made now. The end of an outage is nobody's to know, only when it is tried."""
+        if self.capacity(task).items:
+            return None
+        family, gate = self.model.family, self._gate
+        told = gate.explain(family, task.name)
+        if told is None:  # stopped, or a cold cache: the gate was not asked or would let it through
+            return None
+        if told.cause == "spend" and gate.money.is_holding:
+            return Held("account_stop", gate.money.since, None, told.until, family)
+        if told.cause == "outage":
+            return Held("outage", told.since, None, told.until, family)
+        if told.cause in KINDS and gate.limits.is_starting(family, task.name):
+            return Held("slow_start", told.since, told.until, None, family)
+        return Held("budget" if told.cause == "spend" else told.cause, told.since, told.until, None, family)
 
     def prepare(self, task: Task[Any, Any]) -> _Asked:
         """Make the prompt of a task now; raises `TaskError` where its output model cannot be asked for."""
@@ -152,6 +176,7 @@ class ClaudeTier:
             asked.expectation.output_tokens(len(items)),
             self.model.worst_nanousd(most_tokens(items, asked.prompt), max_tokens),
             asked.task.name,
+            self.model.id,
         )
 
     def _guess(self, asked: _Asked, items: int) -> Estimate:
@@ -164,9 +189,12 @@ class ClaudeTier:
             expected.output_tokens(items),
             self.model.worst_nanousd(worst_prompt, expected.max_tokens(items)),
             asked.task.name,
+            self.model.id,
         )
 
-    def _waiting(self, wait: Wait) -> Again:
+    def _waiting(self, wait: Wait, items: int) -> Again:
+        if wait.cause == "spend":  # a smaller call may fit; if none does, capacity says until when
+            return Again("spend_cap", detail=f"held back: {self._gate.spend.reached}", split=items > 1)
         seconds = 0.0 if wait.until is None else max(0.0, wait.until - self._gate.clock())
         return Again(_WAITING[wait.cause], seconds, f"held back: {wait.cause}")
 

@@ -108,7 +108,7 @@ _Set = Annotated[
         "--set",
         "-X",
         metavar="NAME=VALUE",
-        help="Any setting, e.g. -X spend.ceiling_usd=5. Repeatable.",
+        help="Any setting, e.g. -X spend.day_usd=5. Repeatable.",
         rich_help_panel=PANEL,
     ),
 ]

@@ -12,8 +12,10 @@ from penstock.cli.command import finish
 from penstock.cli.demo import demo
 from penstock.cli.doctor import doctor
 from penstock.cli.init import init
+from penstock.cli.plan import plan
 from penstock.cli.produce import produce
 from penstock.cli.run import run
+from penstock.cli.schema import schema
 from penstock.cli.simulate import simulate
 from penstock.cli.status import status
 from penstock.cli.tail import tail
@@ -36,10 +38,12 @@ app.command("demo", rich_help_panel=START)(demo)
 app.command("init", rich_help_panel=START)(init)
 app.command("try", rich_help_panel=START)(try_one)
 app.command("doctor", rich_help_panel=START)(doctor)
+app.command("plan", rich_help_panel=START)(plan)
 app.command("run", rich_help_panel=WORK)(run)
 app.command("produce", rich_help_panel=WORK)(produce)
 app.add_typer(topics.app, name="topics", rich_help_panel=WORK)
 app.command("simulate", rich_help_panel=WORK)(simulate)
+app.command("schema", rich_help_panel=LOOK)(schema)
 app.command("status", rich_help_panel=LOOK)(status)
 app.command("tail", rich_help_panel=LOOK)(tail)
 app.add_typer(config.app, name="config", rich_help_panel=LOOK)

@@ -10,9 +10,9 @@ import os
 import sys
 
 from penstock.cli.console import complain, tell
-from penstock.errors import PenstockError, UserError
+from penstock.errors import BudgetSpent, PenstockError, UserError
 
-OK, FAILED, USAGE, CHECK_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
+OK, FAILED, USAGE, CHECK_FAILED, BUDGET_SPENT, INTERRUPTED = 0, 1, 2, 3, 4, 130
 """Documented in docs/reference/cli.md."""
 
 _DISK = {
@@ -32,7 +32,11 @@ class CheckFailed(PenstockError):
     """The command did its work, and what it checked is not as it should be."""
 
 
-_CODES: tuple[tuple[type[BaseException], int], ...] = ((CheckFailed, CHECK_FAILED), (UserError, USAGE))
+_CODES: tuple[tuple[type[BaseException], int], ...] = (
+    (CheckFailed, CHECK_FAILED),
+    (BudgetSpent, BUDGET_SPENT),
+    (UserError, USAGE),
+)
 
 
 def settle(error: BaseException) -> int:

@@ -20,7 +20,7 @@ HEAD = """\
 What to do is a `Task`; where, and within which limits, is a setting. Sources, the first that says something wins:
 
 1. the command line: `--log`, `-X NAME=VALUE`
-2. the environment: `PENSTOCK_` and the name in capitals, `__` for each dot: `PENSTOCK_SPEND__CEILING_USD=5`
+2. the environment: `PENSTOCK_` and the name in capitals, `__` for each dot: `PENSTOCK_SPEND__DAY_USD=5`
 3. `penstock.toml` of the current directory, or the file that `--config` or `PENSTOCK_CONFIG` names
 4. the default
 

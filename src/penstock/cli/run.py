@@ -100,23 +100,23 @@ async def _check(invocation: Invocation, tasks: Sequence[Task[Any, Any]], *, say
     await check_codecs(tasks)
     async with invocation.log() as log:
         await prepare_topics(invocation.settings, tasks, log)
-        need_yes(
-            await plans_of(invocation.settings, tasks, log), invocation.settings.spend.ceiling_usd, says_yes=says_yes
-        )
+        need_yes(await plans_of(invocation.settings, tasks, log), invocation.settings.spend, says_yes=says_yes)
 
 
 async def _work(
     invocation: Invocation, settings: Settings, tasks: Sequence[Task[Any, Any]], *, until_idle: bool
 ) -> None:
+    from penstock.log.delivery import label
     from penstock.wiring import build_worker, open_log
 
     log = open_log(settings)
     worker = build_worker(settings, tasks, log, ops=settings.ops)
     if not invocation.is_quiet:
         topics = ", ".join(f"{task.name} ({task.reads} → {task.writes})" for task in tasks)
-        tell(f"running {topics} on {settings.log}; Ctrl-C finishes what is in flight and stops")
-        if log.delivery == "at_least_once":
-            tell("AT LEAST ONCE: a worker that dies may double results (same ids); kafka_log.delivery says so")
+        delivery = ", delivery at least once" if log.delivery == "at_least_once" else ""
+        tell(f"running {topics} on {settings.log}{delivery}; Ctrl-C finishes what is in flight and stops")
+        if warning := label(log.delivery):
+            tell(warning)
     report = asyncio.create_task(_report(worker))
     try:
         await (_until_idle(invocation, tasks, worker) if until_idle else worker.run())

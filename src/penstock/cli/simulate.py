@@ -17,6 +17,21 @@ from penstock.errors import SettingsError
 PORT = 8787
 LIMITS = "Limits"
 FAULTS = "Faults"
+_Limit = Annotated[int | None, typer.Option(min=1, rich_help_panel=LIMITS)]
+_MaxInFlight = Annotated[
+    int, typer.Option(help="More calls at once are answered 529; 0 no limit.", min=0, rich_help_panel=LIMITS)
+]
+_SpendCap = Annotated[
+    float | None, typer.Option(help="Calls are turned away beyond this.", min=0, rich_help_panel=LIMITS)
+]
+_FaultRates = Annotated[
+    list[str] | None,
+    typer.Option("--fault", metavar="KIND=SHARE", help="e.g. --fault 529=0.01. Repeatable.", rich_help_panel=FAULTS),
+]
+_FaultScript = Annotated[
+    str,
+    typer.Option(metavar="JSON", help='The next calls\' faults in order, e.g. ["500", "cut"].', rich_help_panel=FAULTS),
+]
 
 
 @command
@@ -36,27 +51,13 @@ def simulate(
     usage_tier: Annotated[
         str, typer.Option(help="start, build, scale or unlimited.", rich_help_panel=LIMITS)
     ] = "unlimited",
-    requests_per_minute: Annotated[int | None, typer.Option(min=1, rich_help_panel=LIMITS)] = None,
-    input_tokens_per_minute: Annotated[int | None, typer.Option(min=1, rich_help_panel=LIMITS)] = None,
-    output_tokens_per_minute: Annotated[int | None, typer.Option(min=1, rich_help_panel=LIMITS)] = None,
-    max_in_flight: Annotated[
-        int, typer.Option(help="More calls at once are answered 529; 0 no limit.", min=0, rich_help_panel=LIMITS)
-    ] = 0,
-    spend_cap_usd: Annotated[
-        float | None, typer.Option(help="Calls are turned away beyond this.", min=0, rich_help_panel=LIMITS)
-    ] = None,
-    fault_rates: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--fault", metavar="KIND=SHARE", help="e.g. --fault 529=0.01. Repeatable.", rich_help_panel=FAULTS
-        ),
-    ] = None,
-    fault_script: Annotated[
-        str,
-        typer.Option(
-            metavar="JSON", help='The next calls\' faults in order, e.g. ["500", "cut"].', rich_help_panel=FAULTS
-        ),
-    ] = "",
+    requests_per_minute: _Limit = None,
+    input_tokens_per_minute: _Limit = None,
+    output_tokens_per_minute: _Limit = None,
+    max_in_flight: _MaxInFlight = 0,
+    spend_cap_usd: _SpendCap = None,
+    fault_rates: _FaultRates = None,
+    fault_script: _FaultScript = "",
     refusal_marker: Annotated[
         str, typer.Option(help="A call whose text contains this is refused.", rich_help_panel=FAULTS)
     ] = "",

@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from penstock.cli.budget import Budget, budgets
 from penstock.cli.command import Invocation, command, run_async
 from penstock.cli.console import emit_page, out, table, tell
+from penstock.log.delivery import label
 
 if TYPE_CHECKING:
-    from penstock.log.base import Bounds, EventLog, GroupMember
+    from collections.abc import Sequence
+
+    from penstock.cli.waiting import Asked, Waiting
+    from penstock.log.base import Bounds, Delivery, EventLog, GroupMember
     from penstock.log.offset_map import OffsetMap
     from penstock.record import Partition
 
@@ -47,22 +52,52 @@ def status(
     invocation: Invocation,
     *,
     group: Annotated[str, typer.Option(help="This group only.")] = "",
+    workers: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--worker",
+            metavar="HOST:PORT",
+            help="Ops port of a worker. Repeatable; those of this machine unless given.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
 ) -> None:
-    """Show every group: lag in events and seconds, what is done above the watermark, and its members."""
-    found = run_async(_status(invocation, group))
+    """Show every group: lag in events and seconds, its members, what is spent, and for every partition why it waits."""
+    from penstock.cli.waiting import show
+
+    seen = run_async(_status(invocation, group, workers or []))
     if as_json:
-        emit_page({"log": invocation.settings.log, "groups": [asdict(row) for row in found]})
+        page = {"log": invocation.settings.log} | {
+            name: [asdict(row) for row in rows] for name, rows in seen._asdict().items() if name != "delivery"
+        }
+        emit_page(page | {"delivery": seen.delivery})
         return
-    if not found:
+    if warning := label(seen.delivery):
+        tell(warning)
+    for budget in seen.spend:
+        tell(budget.told)
+    if not seen.groups:
         tell(
             f"no group {group or 'has read anything'} in {invocation.settings.log}: start one with `penstock run MODULE:TASK`"
         )
         return
-    _print(found)
+    _print(seen.groups)
+    show(seen.partitions, seen.workers)
 
 
-async def _status(invocation: Invocation, only: str) -> list[GroupTopic]:
+class _Seen(NamedTuple):
+    """What one look shows."""
+
+    delivery: Delivery
+    groups: list[GroupTopic]
+    spend: list[Budget]
+    workers: list[Asked]
+    partitions: list[Waiting]
+
+
+async def _status(invocation: Invocation, only: str, workers: Sequence[str]) -> _Seen:
+    from penstock.cli.waiting import ask_workers, unasked
+
     async with invocation.log() as log:
         topics = sorted(await log.topics())
         groups = await log.groups()
@@ -73,7 +108,14 @@ async def _status(invocation: Invocation, only: str) -> list[GroupTopic]:
             for topic in topics:
                 row = await _row(log, group, topic, groups[group])
                 rows += [row] if row else []
-        return rows
+        spent = await budgets(invocation.settings, log)
+        asked, waits = await ask_workers(workers, invocation.settings.log_place)
+        waits = [wait for wait in waits if wait.group == only or not only]
+        behind: dict[str, set[str]] = {}
+        for row in rows:
+            if row.lag_events:
+                behind.setdefault(row.group, set()).add(row.topic)
+        return _Seen(log.delivery, rows, spent, asked, [*waits, *await unasked(log, waits, behind)])
 
 
 async def _row(log: EventLog, group: str, topic: str, members: list[GroupMember]) -> GroupTopic | None:

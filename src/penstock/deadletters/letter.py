@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from penstock.outcome import Charge, Failure
-from penstock.record import NewRecord, Position, Record, header_text, record_size
+from penstock.record import Headers, NewRecord, Position, Record, header_text, record_size
 
 if TYPE_CHECKING:
     from penstock.task import Task
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 PREFIX = "penstock.errors."
 MAX_DETAIL = 500
 """Characters of the detail; it never holds text of the event."""
+MAX_POINTER_KEY_BYTES = 1_024
+"""A longer key stands in a pointer as its hash."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +77,10 @@ def bury(
     headers = record.headers + tuple((PREFIX + name, text.encode("utf-8", "backslashreplace")) for name, text in added)
     if record_size(record.key, record.value, headers) <= max_bytes:
         return NewRecord(task.dead_letters, record.key, record.value, headers, now_ms)
-    return _pointer(task, record, headers[len(record.headers) :], now_ms)
+    return _pointer(task, record, headers[len(record.headers) :], now_ms, max_bytes)
 
 
-def _pointer(task: Task[Any, Any], record: Record, headers: Any, now_ms: int) -> NewRecord:
+def _pointer(task: Task[Any, Any], record: Record, headers: Headers, now_ms: int, max_bytes: int) -> NewRecord:
     value = record.value or b""
     pointer = {
         "topic": record.topic,
@@ -87,9 +89,15 @@ def _pointer(task: Task[Any, Any], record: Record, headers: Any, now_ms: int) ->
         "bytes": record.size,
         "sha256": hashlib.sha256(value).hexdigest(),
     }
-    key = record.key if record.key is None or len(record.key) <= 4096 else hashlib.sha256(record.key).digest()
+    key = record.key
+    if key is not None and len(key) > MAX_POINTER_KEY_BYTES:
+        key = hashlib.sha256(key).digest()
     headers = (*headers, (PREFIX + "pointer", b"1"))
-    return NewRecord(task.dead_letters, key, json.dumps(pointer).encode(), headers, now_ms)
+    found = NewRecord(task.dead_letters, key, json.dumps(pointer).encode(), headers, now_ms)
+    if found.size <= max_bytes:
+        return found
+    # Everything else in it has a bound; the sum of what its calls cost stays.
+    return found._replace(headers=tuple((name, b"[]" if name == PREFIX + "calls" else text) for name, text in headers))
 
 
 def read_letter(record: Record) -> Letter:

@@ -147,6 +147,8 @@ def _money(picture: Picture) -> Table:
     if picture.calls_in_flight is not None:
         in_flight = f"{picture.calls_in_flight:,} calls in flight, {findings.billed_calls:,} answered and billed"
         grid.add_row("offline Claude", in_flight)
+    if picture.limit:
+        grid.add_row("account", Text(picture.limit, style="yellow" if " bind: " in picture.limit else ""))
     cost = Text.assemble(
         (dollars(picture.spent_nanousd), "bold"), "   one call per event: ", dollars(single),
         (f"   {saving(picture.spent_nanousd, single)}", "green"),

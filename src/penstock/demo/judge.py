@@ -2,21 +2,23 @@
 
 log, simulator's ledger → [judge] → terminal, tests
 
-It believes nobody's counters: it reads the committed log and the API's own accounts. The order of reading matters
-and makes every look sound: progress first, then events, then endings, then the ledger.
+It believes nobody's counters: it reads the committed log and the API's own accounts, and holds the endings against the
+events that were really produced, offset by offset. The order of reading matters and makes every look sound: progress first,
+then events, then endings, then the ledger.
 """
 
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from penstock.deadletters.letter import Letter, read_letter
+from penstock.demo.findings import Findings, TaskFindings
+from penstock.demo.produced import Produced
 from penstock.engine.cascade import Skipped
 from penstock.engine.reader import Reader
 from penstock.erasure import Erasure, Reach, read_erasure
@@ -35,55 +37,6 @@ SETTLED_AFTER_MS = 5_000
 READ = 2_000
 MOST_BARREN = 2
 """So often the same end of a partition is read although nothing is found before it."""
-
-
-@dataclass(slots=True)
-class TaskFindings:
-    """One task, as the log shows it."""
-
-    ended: int = 0
-    """Events with exactly one or more endings (result or dead letter)."""
-    results: int = 0
-    dead_letters: int = 0
-    skipped: int = 0
-    """Events that want no answer: deletions, what they erased before it was answered, what the task passes over."""
-    erased: int = 0
-    """Of them, the deletions; one whose tombstones are missing is lost."""
-    doubled: int = 0
-    """Endings beyond the first of an event."""
-    lost: int = 0
-    """Events that the group's progress says are done, without an ending."""
-    open: int = 0
-    """Events without an ending yet."""
-    nanousd: int = 0
-    """On results and dead letters."""
-    simulated: int = 0
-    """Results that say so."""
-    reasons: Counter[str] = field(default_factory=Counter)
-    """Dead letters by reason."""
-
-
-@dataclass(slots=True)
-class Findings:
-    """All tasks, and the money."""
-
-    events: int = 0
-    """Offsets of the input topics so far."""
-    tasks: dict[str, TaskFindings] = field(default_factory=dict)
-    waste_nanousd: int = 0
-    billed_nanousd: int = 0
-    billed_calls: int = 0
-    unconfirmed_nanousd: int = 0
-    """Billed and on no record; while calls are in flight this holds them too."""
-    unaccounted_items: int = 0
-    """Items of billed calls that stand on no record; likewise."""
-    paid_again: int = 0
-    """Those of them whose call ended long ago: their worker died, and another call will answer (or has answered) them."""
-
-    @property
-    def recorded_nanousd(self) -> int:
-        """On results, dead letters and waste."""
-        return self.waste_nanousd + sum(task.nanousd for task in self.tasks.values())
 
 
 @dataclass(slots=True)
@@ -127,6 +80,7 @@ class Judge:
         self._waiting: dict[str, set[tuple[Partition, int]]] = {task.name: set() for task in tasks}
         self._early: set[tuple[str, Partition, int]] = set()
         """Endings of events that came after this look had read the events."""
+        self._produced = Produced()
         self._erased = {task.name: Reach() for task in tasks}
         self._erased_parked = {task.name: Reach() for task in tasks}
         """Only what the retry topic has passed: what was parked there and is covered will not be answered."""
@@ -145,6 +99,7 @@ class Judge:
         progress = {task.name: await self._progress(task) for task in self._tasks}
         for topic in sorted({task.reads for task in self._tasks}):
             await self._tail(topic, self._saw_event)
+        self._drop_unproduced()
         for topic in sorted({task.retry_topic for task in self._tasks}):
             await self._tail(topic, self._saw_hand_over)
         for topic in sorted({topic for task in self._tasks for topic in (task.writes, task.dead_letters)}):
@@ -170,6 +125,7 @@ class Judge:
         except TopicMissing:
             return
         for partition, kept in bounds.items():
+            self._produced.ends[partition] = kept.high
             at = max(self._at.get(partition, 0), kept.low)
             while at < kept.high and self._is_worth_reading(partition, kept.high):
                 records = await self._log.read(partition, at, READ)
@@ -193,6 +149,7 @@ class Judge:
 
     def _saw_event(self, record: Record) -> None:
         self.findings.events += 1
+        self._produced.add(Partition(record.topic, record.partition), record.offset)
         for task in self._tasks:
             if task.reads == record.topic:
                 partition = Partition(record.topic, record.partition)
@@ -253,6 +210,8 @@ class Judge:
         found.nanousd += nanousd
         if self._end(name, Partition(source.topic, source.partition), source.offset):
             found.ended += 1
+        elif self._produced.is_gap(Partition(source.topic, source.partition), source.offset):
+            found.unproduced += 1
         else:
             found.doubled += 1
         self._account(calls)
@@ -269,6 +228,15 @@ class Judge:
             self._early.add(early)
             return True
         return False
+
+    def _drop_unproduced(self) -> None:
+        """An ending is read after its event can be: one from an earlier look whose event is still not there has none."""
+        for name, partition, offset in list(self._early):
+            is_read = self._barren.get(partition) == (self._produced.ends.get(partition), MOST_BARREN)
+            if self._produced.is_missing(partition, offset, is_read_to_its_end=is_read):
+                self._early.discard((name, partition, offset))
+                self.findings.tasks[name].ended -= 1
+                self.findings.tasks[name].unproduced += 1
 
     def _saw_state(self, record: Record) -> None:
         state = read_state(record)

@@ -27,9 +27,17 @@ _KEPT = ("request_id", "nanousd", "items", "ended_ms")
 class OfflineClaude:
     """Promises: a row that was read is on disk before anybody judges by it; numbers go on where the last run stopped."""
 
-    def __init__(self, ledger: Path, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        ledger: Path,
+        tell: Callable[[str], None],
+        account: SimulatorOptions = LIKE_THE_API,
+        on_calls: Callable[[Sequence[dict[str, Any]]], None] | None = None,
+    ) -> None:
         self.in_flight = 0
         """Calls in flight at the last look."""
+        self.account = account
+        self._on_calls = on_calls
         self._ledger = ledger
         self._tell = tell
         self._simulator: SimulatorProcess | None = None
@@ -39,7 +47,7 @@ class OfflineClaude:
 
     async def start(self) -> str:
         """Start it; the URL that workers take."""
-        self._simulator = await asyncio.to_thread(spawn, LIKE_THE_API)
+        self._simulator = await asyncio.to_thread(spawn, self.account)
         return self._simulator.url
 
     @property
@@ -55,11 +63,13 @@ class OfflineClaude:
         if self._read_before is None:
             earlier = self._read_before = await asyncio.to_thread(self._read_ledger)
         try:
-            fresh = await asyncio.to_thread(self._read_simulator)
+            ended = await asyncio.to_thread(self._read_simulator)
         except (OSError, json.JSONDecodeError):
             await self._revive()
-            fresh = []
-        return earlier + fresh
+            return earlier
+        if self._on_calls is not None:
+            self._on_calls(ended)
+        return earlier + await asyncio.to_thread(self._keep, ended)
 
     async def stop(self) -> None:
         """End it."""
@@ -75,7 +85,7 @@ class OfflineClaude:
         await asyncio.to_thread(self._simulator.stop)
         port = urlsplit(self._simulator.url).port or 0
         self._simulator_seq = 0
-        self._simulator = await asyncio.to_thread(spawn, replace(LIKE_THE_API, port=port))
+        self._simulator = await asyncio.to_thread(spawn, replace(self.account, port=port))
 
     def _read_simulator(self) -> list[dict[str, Any]]:
         assert self._simulator is not None
@@ -83,8 +93,12 @@ class OfflineClaude:
         rows = []
         for row in self._simulator.calls(self._simulator_seq):
             self._simulator_seq = row["seq"]
-            if row["nanousd"]:
-                rows.append(self._numbered({name: row[name] for name in _KEPT}))
+            rows.append(row)
+        return rows
+
+    def _keep(self, ended: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """What was billed, on disk."""
+        rows = [self._numbered({name: row[name] for name in _KEPT}) for row in ended if row["nanousd"]]
         if rows:
             with self._ledger.open("ab") as file:
                 file.write(b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows))

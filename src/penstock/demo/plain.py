@@ -57,9 +57,10 @@ def line(picture: Picture) -> str:
         f"{r.name} {r.found.ended + r.found.skipped:,} done, lag {r.lag:,}, {r.per_second:.0f}/s" for r in picture.rows
     )
     in_flight = f", {picture.calls_in_flight} calls in flight" if picture.calls_in_flight is not None else ""
+    limit = f"; {picture.limit}" if picture.limit else ""
     again = f", {picture.paid_again:,} paid again" if picture.paid_again is not None else ""
     return (
-        f"{picture.seconds:4.0f} s  {picture.sent:,}{total} events; {groups}{in_flight}; "
+        f"{picture.seconds:4.0f} s  {picture.sent:,}{total} events; {groups}{in_flight}{limit}; "
         f"{picture.dead_letters:,} dead letters; {dollars(picture.spent_nanousd)} "
         f"(one call per event {dollars(picture.tally.single_nanousd)}); "
         f"{picture.lost:,} lost, {picture.doubled:,} doubled{again}"

@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from penstock.errors import LogUnavailable, RecordTooLarge
 from penstock.record import NewRecord, header_text
-from review_moderation.samples import DAY_MS, SampleEvent
+from review_moderation.samples import SampleEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from penstock.demo.burst import Burst
     from penstock.demo.lines import Lines
     from penstock.log.base import EventLog
     from penstock.record import Partition, Record
@@ -158,12 +159,11 @@ class Producer:
         self.sent += len(events)
 
 
-def day_stream(topic: str, stretch: int, events: Sequence[SampleEvent], seconds: float, first: int) -> Iterator[Due]:
-    """A day pressed into so many seconds, its quiet nights and busy evenings kept; from event `first` on."""
+def day_stream(topic: str, stretch: int, events: Sequence[SampleEvent], burst: Burst, first: int) -> Iterator[Due]:
+    """A day pressed into seconds, its quiet night and busy noon kept, its evening at once; from event `first` on."""
     for number, event in islice(enumerate(events), first, None):
         headers = (*event.headers, (MARK, f"{stretch}/{number}".encode()))
-        due = event.at_ms / DAY_MS * seconds
-        yield Due(number, due, NewRecord(topic, event.key, event.value, headers))
+        yield Due(number, burst.due_seconds(event.at_ms), NewRecord(topic, event.key, event.value, headers))
 
 
 def line_stream(

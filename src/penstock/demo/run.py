@@ -16,21 +16,26 @@ from rich.console import Console
 
 from penstock.claude.models import Models
 from penstock.demo.board import Board
+from penstock.demo.burst import account_of, rates_of
 from penstock.demo.crew import Crew
 from penstock.demo.ending import Interruption
 from penstock.demo.judge import Judge
 from penstock.demo.names import PARTITIONS_ON_KAFKA, REFERENCES, specs_of, tasks_of
-from penstock.demo.offline import OfflineClaude
+from penstock.demo.offline import LIKE_THE_API, OfflineClaude
 from penstock.demo.place import Place
 from penstock.demo.plain import PlainLines, Silence
+from penstock.demo.pressure import Pressure
 from penstock.demo.producer import Producer
 from penstock.demo.stretch import Stream, open_place, open_stretch, stream_of
 from penstock.demo.summary import Ended, print_summary
 from penstock.demo.tally import Tally
 from penstock.demo.text import ceiling, dollars
 from penstock.demo.watch import Picture, Watch
+from penstock.flow.ceilings import NANOUSD, SpendOptions, periods_at
+from penstock.flow.claims import Account
 from penstock.flow.limits import LimitOptions
-from penstock.flow.spend import SpendOptions
+from penstock.flow.tail import read_claims
+from penstock.log.delivery import label
 from penstock.log.topics import PARTITIONS
 from penstock.wiring import open_log
 
@@ -46,11 +51,10 @@ DRAIN_SECONDS = 8.0
 KILL_SECONDS = (3.0, 6.0)
 SETTLE_SLACK_SECONDS = 20.0
 """On Kafka, beyond the time-out of a dead worker's transaction: brokers look for those every ten seconds."""
+RISE_PER_SECOND = 0.3
+"""Shares follow what others leave three times as fast as shipped: a day lasts a minute here."""
 STALL_SECONDS = 45.0
 """With the real API: nothing was answered for so long although events wait: the ceiling holds calls back, or there is an outage."""
-UNLIMITED = LimitOptions(
-    requests_per_minute=1_000_000, input_tokens_per_minute=1_000_000_000, output_tokens_per_minute=1_000_000_000
-)
 
 
 async def run(options: DemoOptions) -> int:
@@ -98,8 +102,14 @@ class _Demo:
         stack.callback(self._view.close)
         self._view.open()
         self._view.say(self._greeting(stream))
-        offline = None if self._options.is_live else OfflineClaude(self._place.ledger, self._tell)
-        settings = self._live_settings() if offline is None else self._offline_settings(await offline.start())
+        if warning := label(log.delivery):
+            self._view.say(warning)
+        offline = None if self._options.is_live else self._offline(stream)
+        settings = (
+            await self._live_settings(log)
+            if offline is None
+            else self._offline_settings(offline, await offline.start())
+        )
         if offline is not None:
             stack.push_async_callback(offline.stop)
         watch = self._watch = await self._make_watch(log, stream, offline)
@@ -122,7 +132,17 @@ class _Demo:
         await log.create_topics(specs)
         await open_stretch(self._place, log, sorted(spec.name for spec in specs), self._options)
 
+    def _offline(self, stream: Stream) -> OfflineClaude:
+        """Its account bears a day and not the burst; the user's own events are held back by nothing."""
+        burst, account = stream.burst, LIKE_THE_API
+        if burst is not None and burst.stream_seconds:
+            account = account_of(stream.total or 0, burst.stream_seconds, account)
+            self._pressure = Pressure(rates_of(account), burst)
+        see = self._pressure.see if self._pressure is not None else None
+        return OfflineClaude(self._place.ledger, self._tell, account, see)
+
     _watch: Watch | None = None
+    _pressure: Pressure | None = None
 
     def _tell(self, text: str) -> None:
         """Something broke by itself: told when it happens and once more at the end."""
@@ -150,7 +170,7 @@ class _Demo:
         self._producer = Producer(log, stream.events, self._backlog, total=stream.total, sent_before=stream.sent)
         watch = Watch(
             stream.title, judge, tally, self._producer, offline,
-            day_seconds=stream.day_seconds, ceiling_usd=options.ceiling_usd if options.is_live else None,
+            burst=stream.burst, pressure=self._pressure, ceiling_usd=options.ceiling_usd if options.is_live else None,
             prefix=self._place.stretch.prefix,
         )  # fmt: skip
         await watch.look()
@@ -230,10 +250,11 @@ class _Demo:
             lines = ", ".join(str(number + 1) for number in self._producer.too_large[:5])
             more = ", …" if len(self._producer.too_large) > 5 else ""
             self._remarks.append(f"Left out, because larger than the log takes: line {lines}{more}.")
-        ended = Ended(self._place, self._kills, is_finished, tuple(self._remarks))
+        delivery = self._options.settings.kafka_log.delivery if self._place.kafka else "exactly_once"
+        ended = Ended(self._place, self._kills, is_finished, tuple(self._remarks), delivery)
         planted = stream.planted[: self._producer.sent] if stream.planted is not None else None
         print_summary(self._console, picture, planted, ended)
-        if picture.lost or picture.doubled:
+        if not ended.is_promised(picture):
             return CHECK_FAILED
         if self._interruption.happened and not is_finished:
             return INTERRUPTED
@@ -246,14 +267,17 @@ class _Demo:
             who = "an offline stand-in for Claude (its judgement is simulated)"
         return f"{what}. Starting {who}, and {2 * self._options.workers} workers …"
 
-    def _offline_settings(self, url: str) -> Settings:
+    def _offline_settings(self, offline: OfflineClaude, url: str) -> Settings:
         settings = self._options.settings
+        rates = rates_of(offline.account)
+        limits = LimitOptions(rates.requests, rates.input_tokens, rates.output_tokens)
         changes: dict[str, Any] = {
             "log": self._place.log,
             "drain_seconds": DRAIN_SECONDS,
             "claude": replace(settings.claude, base_url=url, api_key="offline"),
-            "limits": settings.limits or {"default": UNLIMITED},
+            "limits": settings.limits or {"default": limits},
             "spend": SpendOptions(),
+            "fleet": replace(settings.fleet, rise_per_second=max(settings.fleet.rise_per_second, RISE_PER_SECOND)),
         }
         if self._options.kills:
             # Who comes back under the name of a killed worker gets its partitions at once. Brokers' own groups (Kafka 4)
@@ -261,15 +285,12 @@ class _Demo:
             changes["kafka_log"] = replace(settings.kafka_log, group_protocol="classic", static_membership=True)
         return settings.model_copy(update=changes)
 
-    def _live_settings(self) -> Settings:
-        """The ceiling is divided among the workers, so that together they keep it; the limits they share by themselves."""
-        settings = self._options.settings
-        share = len(REFERENCES) * self._options.workers
-        changes: dict[str, Any] = {
-            "log": self._place.log,
-            "spend": SpendOptions(self._options.ceiling_usd / share),
-        }
-        return settings.model_copy(update=changes)
+    async def _live_settings(self, log: EventLog) -> Settings:
+        """The ceiling holds for all workers of this run together, on top of what earlier runs on this log have spent."""
+        account: Account = ("all", "", periods_at(time.time()).labels[-1])
+        before = (await read_claims(log)).sum(account).claimed / NANOUSD
+        spend = SpendOptions(month_usd=before + self._options.ceiling_usd)
+        return self._options.settings.model_copy(update={"log": self._place.log, "spend": spend})
 
 
 def _terminal() -> Console:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from penstock.demo.burst import Burst, burst_of
 from penstock.demo.lines import Lines
 from penstock.demo.names import fresh_prefix, specs_of
 from penstock.demo.options import DAY_EVENTS, DAY_SECONDS, DemoOptions
@@ -35,7 +36,8 @@ class Stream:
     """By earlier runs of the same stretch."""
     planted: Sequence[SampleEvent] | None
     """The whole day, where it is one."""
-    day_seconds: float | None
+    burst: Burst | None
+    """Of a day: when its events come."""
     remarks: tuple[str, ...] = ()
 
 
@@ -103,9 +105,10 @@ async def stream_of(place: Place, log: EventLog, topic: str, options: DemoOption
     remarks = []
     if first and options.events not in (None, stretch.events):
         remarks.append(f"--events {options.events} is for a new day: this one has {stretch.events:,} and goes on")
-    events = day_stream(topic, stretch.number, planted, seconds, first)
+    burst = burst_of(planted, seconds)
+    events = day_stream(topic, stretch.number, planted, burst, first)
     title = f"Day {stretch.day} of a shop's reviews"
-    return Stream(title, events, len(planted), len(numbers), planted, seconds, tuple(remarks))
+    return Stream(title, events, len(planted), len(numbers), planted, burst, tuple(remarks))
 
 
 def _lines(lines: Lines, topic: str, stretch: Stretch, options: DemoOptions, *, first: int, sent: int) -> Stream:

@@ -20,7 +20,9 @@ from rich.table import Table
 from rich.text import Text
 
 from penstock.demo.options import DIRECTORY, KAFKA_DIRECTORY
+from penstock.demo.pressure import BINDING_SHARE
 from penstock.demo.text import CALLED, DECISIONS, KINDS, SENTIMENTS, SIMULATED, counted, dollars, saving, seconds
+from penstock.log.delivery import label
 from penstock.log.state import STATE_TOPIC
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
     from penstock.demo.place import Place
     from penstock.demo.watch import Picture
+    from penstock.log.base import Delivery
     from review_moderation.samples import Content, SampleEvent
 
 OFFLINE = "A stand-in for Claude answered: its verdicts follow word lists."
@@ -50,6 +53,12 @@ class Ended:
     is_finished: bool
     remarks: tuple[str, ...] = ()
     """What went wrong on the way, or must be known."""
+    delivery: Delivery = "exactly_once"
+
+    def is_promised(self, picture: Picture) -> bool:
+        """Whether the log keeps what it promises: without transactions a worker's death may double endings."""
+        is_once = not picture.doubled or self.delivery == "at_least_once"
+        return is_once and not picture.lost and not picture.unproduced
 
 
 def print_summary(console: Console, picture: Picture, planted: Iterable[SampleEvent] | None, ended: Ended) -> None:
@@ -61,6 +70,7 @@ def print_summary(console: Console, picture: Picture, planted: Iterable[SampleEv
     else:
         _print_verdicts(say, picture)
     _print_speed(say, picture)
+    _print_burst(say, picture)
     _print_cost(say, picture)
     _print_truth(say, picture, ended)
     for remark in ended.remarks:
@@ -153,6 +163,26 @@ def _print_speed(say: _Printer, picture: Picture) -> None:
     say.table(table)
 
 
+def _print_burst(say: _Printer, picture: Picture) -> None:
+    """How the log took it, and which limit said how fast it went on."""
+    found = picture.absorbed
+    if found is None:
+        return
+    say.title(
+        "The burst", f"{found.events:,} events in {found.seconds:.1f} s, {found.times:.0f} times as many as before"
+    )
+    if found.drained_seconds is None:
+        say.text(f"{found.most_waiting:,} waited in the log at most, and some still do")
+    else:
+        say.text(
+            f"{found.most_waiting:,} waited in the log at most; {found.drained_seconds:.0f} s after its begin they were answered"
+        )
+    if found.use is not None:
+        bound = "bound" if found.use.share >= BINDING_SHARE else "were used most"
+        say.text(f"meanwhile {found.use} {bound}: {found.use.share:.0%} of the limit used,")
+        say.text(f"{found.turned_away:,} of {found.calls:,} calls answered 429")
+
+
 def _print_cost(say: _Printer, picture: Picture) -> None:
     spent, single = picture.spent_nanousd, picture.tally.single_nanousd
     results = sum(row.found.results for row in picture.rows)
@@ -170,18 +200,23 @@ def _print_cost(say: _Printer, picture: Picture) -> None:
 
 
 def _print_truth(say: _Printer, picture: Picture, ended: Ended) -> None:
-    say.title("Nothing lost, nothing doubled" if not (picture.lost or picture.doubled) else "SOMETHING WENT WRONG")
+    well = "Nothing lost, nothing doubled" if not picture.doubled else "Nothing lost; doubled as the delivery allows"
+    say.title(well if ended.is_promised(picture) else "SOMETHING WENT WRONG")
     events, tasks = picture.findings.events, len(picture.rows)
     endings = sum(row.found.ended + row.found.skipped for row in picture.rows)
     say.text(f"{events:,} events for {tasks} groups: {endings:,} of {events * tasks:,} ended")
     if endings < events * tasks:
         say.text("the others wait in the log for the next run")
     counts = f"{picture.lost:,} lost, {picture.doubled:,} doubled"
+    if picture.unproduced:
+        say.text(f"{picture.unproduced:,} results or dead letters are of events that nobody produced")
     if picture.paid_again is None:
         say.text(f"{counts}: counted in the log, from outside the workers")
     else:
         say.text(f"{counts}, {picture.paid_again:,} paid again: counted in the log and")
         say.text("in the API's accounts, from outside the workers")
+    if warning := label(ended.delivery):
+        say.text(warning)
     if ended.kills:
         say.text(f"kill -9 struck {ended.kills} times; what was asked and not yet committed was asked again")
 

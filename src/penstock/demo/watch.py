@@ -11,8 +11,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from penstock.demo.judge import Findings, Judge, TaskFindings
+    from penstock.demo.burst import Burst
+    from penstock.demo.findings import Findings, TaskFindings
+    from penstock.demo.judge import Judge
     from penstock.demo.offline import OfflineClaude
+    from penstock.demo.pressure import Absorbed, Pressure
     from penstock.demo.producer import Producer
     from penstock.demo.tally import Tally
 
@@ -50,6 +53,9 @@ class Picture:
     spent_nanousd: int
     ceiling_usd: float | None
     notes: list[str] = field(default_factory=list)
+    limit: str = ""
+    """Which of the account's limits is used most, and whether it binds; empty where nobody outside can tell."""
+    absorbed: Absorbed | None = None
 
     @property
     def lost(self) -> int:
@@ -58,6 +64,11 @@ class Picture:
     @property
     def doubled(self) -> int:
         return sum(task.doubled for task in self.findings.tasks.values())
+
+    @property
+    def unproduced(self) -> int:
+        """Of all tasks."""
+        return sum(task.unproduced for task in self.findings.tasks.values())
 
     @property
     def dead_letters(self) -> int:
@@ -85,7 +96,8 @@ class Watch:
         producer: Producer,
         offline: OfflineClaude | None,
         *,
-        day_seconds: float | None = None,
+        burst: Burst | None = None,
+        pressure: Pressure | None = None,
         ceiling_usd: float | None = None,
         prefix: str = "",
     ) -> None:
@@ -95,7 +107,8 @@ class Watch:
         self.judge = judge
         self._producer = producer
         self._offline = offline
-        self._day_seconds = day_seconds
+        self._burst = burst
+        self._pressure = pressure
         self._ceiling_usd = ceiling_usd
         self._prefix = prefix
         self._started = time.monotonic()
@@ -132,7 +145,24 @@ class Watch:
         self._before.append((now, done))
         while now - self._before[0][0] > RATE_SECONDS and len(self._before) > 2:
             self._before.popleft()
+        if self._pressure is not None:
+            self._follow(self._pressure)
         return self._picture(findings, now, done)
+
+    def _follow(self, pressure: Pressure) -> None:
+        """The burst's begin and end are told once."""
+        before = pressure.absorbed
+        was_open = before is not None and before.drained_seconds is None
+        pressure.look(time.time(), self._producer.at_seconds, self.backlog)
+        found = pressure.absorbed
+        if before is None and found is not None:
+            self.note(
+                f"burst: {found.events:,} events in {found.seconds:.1f} s, {found.times:.0f} times as many as before"
+            )
+        if was_open and found is not None and found.drained_seconds is not None:
+            self.note(
+                f"burst absorbed: {found.most_waiting:,} waited at most, drained in {found.drained_seconds:.0f} s"
+            )
 
     def _picture(self, findings: Findings, now: float, done: dict[str, int]) -> Picture:
         then, before = self._before[0]
@@ -155,15 +185,17 @@ class Watch:
             spent_nanousd=billed,
             ceiling_usd=self._ceiling_usd,
             notes=self.notes[-SHOWN_NOTES:],
+            limit=self._pressure.line if self._pressure is not None else "",
+            absorbed=self._pressure.absorbed if self._pressure is not None else None,
         )
 
     def _lag(self, task: TaskFindings) -> int:
         return max(0, self.judge.findings.events - task.ended - task.skipped)
 
     def _day_time(self) -> str:
-        if not self._day_seconds:
+        if self._burst is None or not self._burst.stream_seconds:
             return ""
-        minutes = min(24 * 60 - 1, int(self._producer.at_seconds / self._day_seconds * 24 * 60))
+        minutes = min(24 * 60 - 1, int(self._burst.day_ms(self._producer.at_seconds) / 60_000))
         return f"{minutes // 60:02}:{minutes % 60:02}"
 
     def _seconds(self) -> float:

@@ -10,9 +10,10 @@ import logging
 import os
 import sys
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from penstock.demo.names import task_of
+from penstock.demo.names import REFERENCES, task_of
 from penstock.errors import PenstockError, UserError
 from penstock.settings import Settings
 
@@ -27,6 +28,8 @@ async def work(settings: Settings, reference: str, slot: str, prefix: str = "") 
     """Answer events until SIGTERM, or until the demo is gone."""
     from penstock.wiring import build_worker, open_log  # noqa: PLC0415 - after logging is set up
 
+    others = sum(task.weight for task in map(task_of, REFERENCES.values()) if task.name != task_of(reference).name)
+    settings = settings.model_copy(update={"fleet": replace(settings.fleet, weight_of_others=others)})
     worker = build_worker(settings, [task_of(reference, prefix)], open_log(settings), slot=slot)
     _end_with_parent(asyncio.get_running_loop(), worker)
     await worker.run()

@@ -6,12 +6,14 @@ settings, tasks → [kafka] → findings
 from __future__ import annotations
 
 import asyncio
+import shutil
 import time
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from penstock.doctor.api import skew
+from penstock.doctor.file_log import size
 from penstock.doctor.finding import Check, Finding, apart, examine
 from penstock.doctor.topics import allowed, probe_of, topic_findings
 from penstock.doctor.version import age
@@ -45,7 +47,7 @@ async def kafka(settings: Settings, address: KafkaAddress, tasks: Sequence[Task[
         Check("log transactions", doctor.transactions, PART_SECONDS),
     ]
     old = age(cluster.protocol_version, has_new_protocol=cluster.has_new_protocol, options=settings.kafka_log)
-    return [_broker(cluster, address), *old, *await examine(parts)]
+    return [_broker(cluster, address), *old, *await examine(parts), doctor.disks()]
 
 
 def _unreached(error: PenstockError, address: KafkaAddress) -> Finding:
@@ -127,6 +129,12 @@ class _Kafka:
         seen = f"begun{', written' if topic else ''} and aborted in {seconds:.1f} s"
         delivery = Finding("log delivery", "ok", "exactly once: results and progress in one transaction")
         return [delivery, Finding("log transactions", "ok", seen), await self._clock(began)]
+
+    def disks(self) -> Finding:
+        """Brokers tell sizes and room of their disks, but not to this client; the file system here holds no event."""
+        ask = f"kafka-log-dirs --bootstrap-server {self._brokers}{self._login} --describe"
+        here = f"{size(shutil.disk_usage('.').free)} free here, where a worker keeps nothing"
+        return Finding("log disk", "ok", f"the brokers' disks are seen by Kafka's own tool: {ask}; {here}")
 
     async def _clock(self, began: float) -> Finding:
         broker_ms = await apart(self._probe.last_transaction_ms)

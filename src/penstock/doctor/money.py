@@ -16,17 +16,26 @@ if TYPE_CHECKING:
 
 
 def budget(settings: Settings) -> Finding:
-    """The ceiling of one process."""
-    ceiling = settings.spend.ceiling_usd
-    if ceiling is None:
+    """The ceilings of all workers together."""
+    ceilings = [ceiling for ceiling in settings.spend.ceilings() if ceiling.scope == "all"]
+    seen = ", ".join(f"${ceiling.usd:,.2f} per {ceiling.period}" for ceiling in ceilings)
+    if not ceilings:
         return Finding(
             "budget",
             "warn",
-            "no spend.ceiling_usd",
+            "no ceiling for all in [spend]",
             "Only the account's own limit stops the bill; a burst of events is answered whatever it costs.",
-            "-X spend.ceiling_usd=20, or [spend] in penstock.toml (of one process: divide by the number of workers)",
+            "-X spend.day_usd=20, or day_usd in [spend] of penstock.toml: it holds for all workers together",
         )
-    return Finding("budget", "ok", f"a process spends at most ${ceiling:,.2f}")
+    if idle := settings.spend.idle():
+        return Finding(
+            "budget",
+            "warn",
+            "; ".join(idle),
+            "A ceiling that can never be met is likely a slip: the other one stops the work.",
+            "raise the longer period's ceiling in [spend], or leave the shorter one's out",
+        )
+    return Finding("budget", "ok", f"all workers together spend at most {seen} (UTC)")
 
 
 def prices(settings: Settings, today: dt.date | None = None) -> Finding:

@@ -42,18 +42,20 @@ def version_of(told: str) -> Version | None:
 
 
 def age(told: str, *, has_new_protocol: bool, options: KafkaOptions) -> list[Finding]:
-    """What is wrong with the brokers' version, as far as they tell it; nothing where all is well."""
+    """The brokers' version as far as they tell it, and what is wrong with it."""
     check = "log version"
     if options.group_protocol == "consumer" and not has_new_protocol:
         seen = "kafka_log.group_protocol=consumer, and the brokers do not offer it (Kafka before 4.0, or it is off)"
         fix = "-X kafka_log.group_protocol=auto, or newer brokers"
         return [Finding(check, "fail", seen, "A worker could not join its group.", fix)]
     version = version_of(told)
-    if has_new_protocol or version is None:
-        return []
+    if has_new_protocol:
+        return [Finding(check, "ok", "Kafka 4.0 or newer: its brokers offer the new group protocol and tell no more")]
+    if version is None:
+        return [Finding(check, "ok", "not told to us (Kafka 4, or no right to see the brokers' settings)")]
     lacking = [need for need in NEEDS if version < need.version]
     if not lacking:
-        return []
+        return [Finding(check, "ok", f"the brokers speak Kafka {told} among each other")]
     least = max(need.version for need in lacking)
     seen = f"the brokers speak Kafka {told}"
     why = f"They lack {'; '.join(need.what for need in lacking)}."

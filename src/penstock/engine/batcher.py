@@ -132,6 +132,10 @@ class Batcher:
         self._later = [(0.0 if leaving(item) else due, order, item) for due, order, item in self._later]
         heapq.heapify(self._later)
 
+    def later(self) -> Iterator[tuple[float, Item]]:
+        """Items that come back by themselves, and when."""
+        return ((due, item) for due, _, item in self._later)
+
     def __iter__(self) -> Iterator[Item]:
         yield from chain(self._line, self._suspicious, *self._apart)
         yield from (item for _, _, item in self._later)

@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
 
 from penstock.engine.batcher import Batcher, BatchLimits
+from penstock.engine.budget import held_until, over_budget
 from penstock.engine.guard import GuardOptions, make_guard
 from penstock.engine.hooks import through_hooks
 from penstock.engine.isolation import halves
@@ -118,11 +119,12 @@ class Cascade:
             stage.batcher.add_again(stage.repeating.discard(lambda item: item.partition in partitions), self._clock())
 
     def take_past(self) -> list[Ending]:
-        """Items that are not to be asked any more because their deadline is over, where the task wants it so."""
+        """Items that are not to be asked any more: their deadline is over, or there is no money, and they shall not wait."""
+        over = [Ending(*pair) for pair in over_budget(self.stages, self._task, self._clock())]
         if self._task.past_deadline != "bury":
-            return []
+            return over
         now_ms = int(self._unix() * 1000)
-        return [
+        return over + [
             Ending(
                 item, item.standing or Failure("expired", f"its deadline was over for {now_ms - item.deadline_ms} ms")
             )
@@ -142,9 +144,10 @@ class Cascade:
             capacity = stage.tier.capacity(self._task)
             if capacity.items <= 0:
                 stage.wait_for(capacity.cause, now)
-                stage.hold_until = max(stage.hold_until, capacity.until or 0.0)
+                stage.at_ceiling = capacity.at_ceiling
                 # No time is known: the end of a call of ours wakes us; of another task's, only a look.
-                stage.look_at = now + LOOK_SECONDS if capacity.until is None else 0.0
+                stage.look_at = now + LOOK_SECONDS if capacity.until is None or capacity.at_ceiling else 0.0
+                stage.hold_until = max(stage.hold_until, held_until(capacity, now))
                 continue
             if repeated := stage.repeating.release(now, at_once=self.is_draining):
                 stage.batcher.add_again(repeated, now)

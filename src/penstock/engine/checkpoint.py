@@ -8,7 +8,6 @@ once; gaps in offsets cost nothing, because only tracked positions count; a forg
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -43,9 +42,12 @@ class _Book(Generic[EndingT]):
     in_flight: int = 0
     is_changed: bool = False
     endings: list[EndingT] = field(default_factory=list)
-    keys: dict[bytes, deque[_Slot[EndingT]]] = field(default_factory=dict)
+    keys: dict[bytes, list[_Slot[EndingT]]] = field(default_factory=dict)
+    """Lists: an empty deque has 760 bytes, and most of thousands of keys have one offset in flight."""
     slots: dict[int, tuple[bytes, _Slot[EndingT]]] = field(default_factory=dict)
     held: int = 0
+    longest: int = 0
+    """No key has more offsets in flight."""
 
 
 class Checkpoint(Generic[EndingT]):
@@ -86,7 +88,9 @@ class Checkpoint(Generic[EndingT]):
         book.in_flight += 1
         if self._by_key and key is not None:
             slot: _Slot[EndingT] = _Slot(offset)
-            book.keys.setdefault(key, deque()).append(slot)
+            queue = book.keys.setdefault(key, [])
+            queue.append(slot)
+            book.longest = max(book.longest, len(queue))
             book.slots[offset] = (key, slot)
         return True
 
@@ -103,10 +107,12 @@ class Checkpoint(Generic[EndingT]):
         slot.endings = list(endings)
         book.held += 1
         queue = book.keys[key]
-        while queue and queue[0].endings is not None:
-            ready = queue.popleft()
-            book.held -= 1
-            self._finish(book, ready.offset, ready.endings or ())
+        ready = 0
+        while ready < len(queue) and (first := queue[ready]).endings is not None:
+            self._finish(book, first.offset, first.endings)
+            ready += 1
+        book.held -= ready
+        del queue[:ready]
         if not queue:
             del book.keys[key]
         return True
@@ -137,10 +143,13 @@ class Checkpoint(Generic[EndingT]):
         book.in_flight -= len(gone)
         return gone
 
-    def longest_key(self, partition: Partition) -> int:
-        """How many offsets the fullest key of a partition has in flight."""
+    def has_key_of(self, partition: Partition, count: int) -> bool:
+        """Whether a key of a partition has so many offsets in flight. Asked all the time: it counts where it must."""
         book = self._books.get(partition)
-        return max(map(len, book.keys.values()), default=0) if book else 0
+        if book is None or book.longest < count:
+            return False
+        book.longest = max(map(len, book.keys.values()), default=0)
+        return book.longest >= count
 
     def first_of_longest_key(self, partition: Partition) -> int:
         """The offset that the fullest key of a partition waits for."""
@@ -179,9 +188,9 @@ class Checkpoint(Generic[EndingT]):
         books = self._books.values() if partitions is None else [self._books[p] for p in partitions if p in self._books]
         return sum(book.in_flight for book in books)
 
-    def held(self) -> int:
+    def held(self, partition: Partition | None = None) -> int:
         """Resolved offsets that wait for an earlier one of their key."""
-        return sum(book.held for book in self._books.values())
+        return sum(book.held for place, book in self._books.items() if partition in (None, place))
 
     def partitions(self) -> list[Partition]:
         """The partitions that are ours."""

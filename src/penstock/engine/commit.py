@@ -16,6 +16,8 @@ from penstock.engine.guard import WHY
 from penstock.engine.publish import Publisher
 from penstock.engine.tally import bill
 from penstock.errors import LogUnavailable, PartitionsLost
+from penstock.flow.ceilings import SpendOptions
+from penstock.flow.spend import Spend
 from penstock.log.base import PartProgress, Progress
 from penstock.outcome import Answer, Failure
 from penstock.telemetry.pulse import Pulse, Trouble
@@ -50,7 +52,9 @@ class _Part:
 class Committer:
     """One act at a time. What could not be written stays pending and is written before anything newer."""
 
-    def __init__(self, task: Task[Any, Any], checkpoint: Checkpoint[Ending], counts: Counts) -> None:
+    def __init__(
+        self, task: Task[Any, Any], checkpoint: Checkpoint[Ending], counts: Counts, spend: Spend | None = None
+    ) -> None:
         self.changed = asyncio.Event()
         self.pulse = Pulse("commits")
         self.trouble = Trouble()
@@ -58,6 +62,7 @@ class Committer:
         self._task = task
         self._checkpoint = checkpoint
         self._counts = counts
+        self._spend = spend or Spend(SpendOptions())
         self._lock = asyncio.Lock()
         self._parts: list[_Part] = []
         self._waste: list[NewRecord] = []
@@ -66,10 +71,13 @@ class Committer:
         """Where acts are written."""
         self._consumer = consumer
         self._publisher = Publisher(self._task, consumer.max_record_bytes)
+        self._spend.open(self._task.name, self.changed.set)
 
     def resolve(self, ending: Ending) -> None:
         """An item is finished. Too late for a partition that is ours no longer: what it cost is waste."""
         item = ending.item
+        if self._task.order == "key":
+            ending = self._publisher.pack(ending)
         if self._checkpoint.resolve(item.partition, item.epoch, item.offset, (ending,)):
             self.changed.set()
         else:
@@ -119,17 +127,23 @@ class Committer:
             self.pulse.rest()
             self._lock.release()
 
+    async def finish(self, deadline: float) -> None:
+        """The last act: what is claimed of the budget and not spent is given back with it."""
+        self._spend.close(self._task.name)
+        await self.commit(deadline)
+
     async def _commit(self, deadline: float | None) -> None:
         self.changed.clear()
         self._gather()
         tries = 0
-        while self._parts or self._waste:
+        while self._parts or self._waste or self._spend.due(self._task.name):
             self._drop_stale()
             waste = tuple(self._waste)
+            spent = self._spend.records(self._task.name)
             self.pulse.expect(LOG_PATIENCE_SECONDS)
             started = time.monotonic()
             try:
-                await self._consumer.commit(Progress(tuple(part.progress for part in self._parts), waste))
+                await self._consumer.commit(Progress(tuple(part.progress for part in self._parts), waste + spent))
             except PartitionsLost as lost:
                 self._counts.log_errors["commit"] += 1
                 self._drop(lost.partitions)
@@ -139,6 +153,7 @@ class Committer:
                     return
             else:
                 self._counts.commit_seconds.observe(time.monotonic() - started)
+                self._spend.written(self._task.name)
                 self._written(len(waste))
         self.trouble.end()
 

@@ -55,6 +55,8 @@ class Intake:
         self._bytes = 0
         self._mean_bytes = 500.0
         self._paused: dict[Partition, str] = {}
+        self.paused_since: dict[Partition, float] = {}
+        """Unix time."""
         self._aside: dict[Partition, list[Record]] = {}
         """Records read and not begun: the map has no room for them. One poll's share at most, then their partition is paused."""
 
@@ -71,15 +73,22 @@ class Intake:
         least = 1 if self._checkpoint.in_flight() == 0 else 0
         return max(least, min(items, int(by_bytes), self._limits.max_poll_records))
 
+    def full(self, waiting: int) -> bool:
+        """Whether nothing more may be read, while so many items wait for a call."""
+        return self._checkpoint.in_flight() > 0 and self.room(waiting) == 0
+
     def read(self, records: Iterable[Record], leaving: Container[Partition] = ()) -> tuple[list[Item], list[Ending]]:
         """The items to be asked, and the endings of records that need no asking."""
         items: list[Item] = []
         endings: list[Ending] = []
         now_ms = time.time_ns() // 1_000_000
         self._map_room.refresh()
+        partition, epoch = Partition("", 0), 0
         for record in records:
-            partition = Partition(record.topic, record.partition)
-            if partition in leaving or not self._checkpoint.epoch(partition):
+            if record.partition != partition.number or record.topic != partition.topic:
+                partition = Partition(record.topic, record.partition)  # one for all of its items
+                epoch = self._checkpoint.epoch(partition)
+            if not epoch or partition in leaving:
                 continue
             if partition in self._aside or not self._map_room.takes(partition, record.offset):
                 self._put_aside(partition, record)
@@ -91,7 +100,8 @@ class Intake:
             self._mean_bytes += (size - self._mean_bytes) * 0.01
             item, outcome = self._reader.read(record, partition)
             item.taken_ms = now_ms
-            item.epoch = self._checkpoint.epoch(partition)
+            item.epoch = epoch
+            item.size = size
             if outcome is None:
                 items.append(item)
             else:
@@ -100,7 +110,7 @@ class Intake:
 
     def release(self, item: Item) -> None:
         """The item is asked no more: what was only needed for that is let go, it may yet wait for its key's turn."""
-        self._bytes -= item.record.size
+        self._bytes -= item.size
         item.input, item.text = None, ""
 
     def hold_back(self) -> Sequence[Record]:
@@ -114,16 +124,18 @@ class Intake:
             if why:
                 if partition not in self._paused:
                     self._consumer.pause([partition])
+                    self.paused_since[partition] = time.time()
                 self._paused[partition] = why
             elif partition in self._paused:
                 self._consumer.resume([partition])
-                del self._paused[partition]
+                del self._paused[partition], self.paused_since[partition]
         return late
 
     def forget(self, partitions: Iterable[Partition]) -> None:
         """They are no longer ours."""
         for partition in partitions:
             self._paused.pop(partition, None)
+            self.paused_since.pop(partition, None)
             self._map_room.forget(partition)
             self._bytes -= sum(record.size for record in self._aside.pop(partition, ()))
 
@@ -151,6 +163,6 @@ class Intake:
     def _why_full(self, partition: Partition) -> str:
         if partition in self._aside:
             return "offset_map"
-        if self._task.order == "key" and self._checkpoint.longest_key(partition) >= self._limits.max_per_key:
+        if self._task.order == "key" and self._checkpoint.has_key_of(partition, self._limits.max_per_key):
             return "key_order"
         return ""

@@ -34,12 +34,12 @@ class Pace:
 
     def learn(self, items: int, seconds: float) -> None:
         """A call was answered."""
-        self._deviation += (1 - _KEPT) * 2 * (abs(seconds - self._mean_seconds(items)) - self._deviation)
+        self._deviation += (1 - _KEPT) * 2 * (abs(seconds - self.mean_seconds(items)) - self._deviation)
         self._add(items, seconds)
 
     def seconds(self, items: int) -> float:
         """A call of so many items is committed within this time, nearly always."""
-        return self._mean_seconds(items) + _SAFETY * self._deviation + _OVERHEAD_SECONDS
+        return self.mean_seconds(items) + _SAFETY * self._deviation + _OVERHEAD_SECONDS
 
     def most_items(self, age_seconds: float, most: int) -> int:
         """How many items a call may hold: as many as half of the target lasts for, the other half is for waiting.
@@ -61,11 +61,12 @@ class Pace:
             return without_target
         return max(0.0, target - lag_seconds - self.seconds(items))
 
-    def _mean_seconds(self, items: int) -> float:
+    def mean_seconds(self, items: float) -> float:
+        """A call of so many items takes this long on average."""
         first, slope = self._line(items)
         return first + slope * items
 
-    def _line(self, items: int) -> tuple[float, float]:
+    def _line(self, items: float) -> tuple[float, float]:
         """What a call takes whatever it holds, and what each item adds."""
         mean_items, mean_seconds = self._items / self._weight, self._seconds / self._weight
         spread = self._squares / self._weight - mean_items**2

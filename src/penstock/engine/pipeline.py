@@ -23,6 +23,7 @@ from penstock.engine.cascade import Cascade, Ending
 from penstock.engine.checkpoint import Checkpoint
 from penstock.engine.commit import LOG_PATIENCE_SECONDS, Committer
 from penstock.engine.erasing import erased_by, take_out
+from penstock.engine.explain import Explainer
 from penstock.engine.fetching import Fetches
 from penstock.engine.guard import GuardOptions
 from penstock.engine.holds import Holds
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
     from penstock.engine.stage import Stage
     from penstock.flow.base import TakesShares
+    from penstock.flow.spend import Spend
     from penstock.log.base import Assignment, Consumer, EventLog
     from penstock.log.losses import Loss
     from penstock.log.offset_map import OffsetMap
@@ -80,6 +82,7 @@ class Pipeline:
         options: PipelineOptions | None = None,
         *,
         shares: TakesShares | None = None,
+        spend: Spend | None = None,
     ) -> None:
         self.task = task
         self.counts = Counts()
@@ -92,7 +95,7 @@ class Pipeline:
         self._portion = Portion(task, log, shares)
         self._waits = Waits(task.name)
         self._holds = Holds(task.name, self._checkpoint)
-        self._committer = Committer(task, self._checkpoint, self.counts)
+        self._committer = Committer(task, self._checkpoint, self.counts, spend)
         self._tiers = tiers
         self._calls: dict[asyncio.Task[None], list[Item]] = {}
         self._consumer: Consumer | None = None
@@ -111,9 +114,8 @@ class Pipeline:
 
         Raises what made further work impossible: `TierStopped`, a `UserError` of the log.
         """
-        self._consumer = await self._log.join(
-            self.task.group, self.task.topics, self, start_from=self.task.start_from, slot=slot
-        )
+        task = self.task
+        self._consumer = await self._log.join(task.group, task.topics, self, start_from=task.start_from, slot=slot)
         self._committer.open(self._consumer)
         self._intake.open(self._consumer)
         self._has_joined = True
@@ -134,8 +136,7 @@ class Pipeline:
 
     def _in_flight(self) -> Iterator[Item]:
         """Items that are asked or wait to be."""
-        yield from itertools.chain.from_iterable(self._calls.values())
-        yield from self._cascade.waiting()
+        return itertools.chain(*self._calls.values(), self._cascade.waiting())
 
     def positions(self) -> dict[Partition, OffsetMap]:
         """Where the task stands in the partitions that are ours."""
@@ -143,7 +144,6 @@ class Pipeline:
 
     def reading(self) -> Reading:
         """How things stand now: for metrics and health checks."""
-        now = time.monotonic()
         died = [loop.get_name() for loop in self._loops if loop.done() and not loop.cancelled() and loop.exception()]
         return Reading(
             items_in_flight=self._checkpoint.in_flight(),
@@ -152,9 +152,11 @@ class Pipeline:
             items_held=self._checkpoint.held(),
             partitions=len(self._checkpoint.partitions()),
             paused=Counter(self._intake.paused.values()),
-            stages=[StageReading.of(stage, now) for stage in self._cascade.stages],
+            explain=lambda: Explainer(self.task, self._intake, self._cascade, self._checkpoint).explain(self._calls),
+            stages=[StageReading.of(stage, time.monotonic()) for stage in self._cascade.stages],
             has_joined=self._has_joined,
             is_draining=self._cascade.is_draining,
+            is_fetching=self._fetches.is_holding,
             fault=type(self._fault).__name__ if self._fault else "",
             died=died,
             overdue={name: late for name, pulse in self._pulses.items() if (late := pulse.overdue_seconds())},
@@ -276,10 +278,8 @@ class Pipeline:
         for assignment in assignments:
             self._leaving.discard(assignment.partition)
             self._checkpoint.begin(assignment.partition, assignment.done)
-        self._portion.changed(self._checkpoint.partitions())
-        logger.info(
-            "%s: %d partitions more, %d in all", self.task.name, len(assignments), len(self._checkpoint.partitions())
-        )
+        self._portion.changed(owned := self._checkpoint.partitions())
+        logger.info("%s: %d partitions more, %d in all", self.task.name, len(assignments), len(owned))
 
     async def revoked(self, partitions: Sequence[Partition], deadline: float) -> None:
         """Finish what was asked, drop what was not, commit; after this returns they are not ours."""
@@ -364,7 +364,7 @@ class Pipeline:
         """Give up what did not come back in time, write down what it cost, and leave the group."""
         await self._cancel(*self._calls)
         self._forget(set(self._checkpoint.partitions()), "not answered before the worker stopped")
-        await self._committer.commit(time.monotonic() + LAST_COMMIT_SECONDS)
+        await self._committer.finish(time.monotonic() + LAST_COMMIT_SECONDS)
         await self._cancel(*loops)
         await self._fetches.close()
         await self._portion.close()

@@ -27,9 +27,12 @@ from penstock.tier import Item
 if TYPE_CHECKING:
     from collections import Counter
 
+    from penstock.erasure import Erasure
     from penstock.task import Task
 
 logger = logging.getLogger("penstock.engine")
+MAX_NAME_CHARS = 1_024
+"""Of an event's id and its subject: both stand in what ends the event, which must fit into a record whatever they are."""
 Stop = Failure | Skipped | Erased
 """Why a record becomes no item."""
 
@@ -47,26 +50,36 @@ class Reader:
 
     def read(self, record: Record, partition: Partition) -> tuple[Item, Stop | None]:
         """Decode one record; what stops it is told as its outcome."""
-        event = record
-        memory: dict[str, str] = {}
-        if record.topic == self._task.retry_topic:
-            try:
-                if record.value is None and (passed_on := _erasing(record, partition)):
-                    return passed_on
-                event, memory = unwrap(record)
-            except (KeyError, ValueError) as error:
-                return Item(record, partition, "", None, "", 0), Failure(
-                    "undecodable", f"no hand-over of Penstock: {error!r}"
-                )
+        if record.topic != self._task.retry_topic:
+            item = Item(record, partition, _position_id(record), None, "", 0)
+            return item, self._read_event(item)
+        try:
+            item, outcome = self._take_over(record, partition)
+        except (KeyError, TypeError, ValueError) as error:
+            item = Item(record, partition, _position_id(record), None, "", 0)
+            outcome = Failure("undecodable", f"no hand-over of Penstock: {error!r}")
+        return item, outcome
+
+    def _take_over(self, record: Record, partition: Partition) -> tuple[Item, Stop | None]:
+        """What came through the retry topic, with what was remembered of it."""
+        if record.value is None and (erasure := read_erasure(record)):
+            item, stop = _erasing(erasure, record, partition)
+            return item, stop if _is_name(item.event_id) else _without_names(item, stop)
+        event, memory = unwrap(record)
         item = Item(event, partition, _position_id(event), None, "", 0)
         item.offset = record.offset
+        if memory:
+            remember(item, memory, len(self._task.route.steps))
+        return item, self._read_event(item)
+
+    def _read_event(self, item: Item) -> Stop | None:
+        event = item.record
         if event.headers:
             self._read_urgency(item, event)
         outcome = self._fill(item, event)
-        if memory:
-            remember(item, memory, len(self._task.route.steps))
-            item.not_before_ms = int(memory["not-before"])
-        return item, outcome
+        if _is_name(item.event_id) and (item.subject is item.event_id or _is_name(item.subject)):
+            return outcome
+        return _without_names(item, outcome)
 
     def _read_urgency(self, item: Item, event: Record) -> None:
         item.priority, item.deadline_ms, ignored = urgency_of(event.headers)
@@ -144,6 +157,26 @@ class Reader:
         return "" if named is None else str(named)
 
 
+def _is_name(text: str) -> bool:
+    if len(text) > MAX_NAME_CHARS:
+        return False
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _without_names(item: Item, outcome: Stop | None) -> Stop | None:
+    """An id or subject that nothing can carry: the event ends under its position instead."""
+    what, name = ("id", item.event_id) if not _is_name(item.event_id) else ("subject", item.subject)
+    item.event_id, item.subject = _position_id(item.record), ""
+    if isinstance(outcome, Skipped) or (isinstance(outcome, Erased) and _is_name(outcome.subject or "")):
+        return outcome
+    if len(name) <= MAX_NAME_CHARS:
+        return Failure("undecodable", f"event {what} holds half a character (a lone surrogate): send it as whole text")
+    wanted = "a shorter one, or let the task's event_id or subject choose another field"
+    return Failure(
+        "undecodable", f"event {what} has {len(name):,} characters, at most {MAX_NAME_CHARS:,}: give the event {wanted}"
+    )
+
+
 def _erased(item: Item, erase: Erase) -> Erased | Failure:
     subject = erase.subject or item.subject
     if not subject or subject == _position_id(item.record):
@@ -151,11 +184,8 @@ def _erased(item: Item, erase: Erase) -> Erased | Failure:
     return Erased(str(erase), subject)
 
 
-def _erasing(record: Record, partition: Partition) -> tuple[Item, Erased] | None:
+def _erasing(erasure: Erasure, record: Record, partition: Partition) -> tuple[Item, Erased]:
     """An erasure that came through the retry topic, behind all that was handed over before it."""
-    erasure = read_erasure(record)
-    if erasure is None:
-        return None
     event = Record(*erasure.source, record.key, None, record.headers, erasure.source_ms)
     item = Item(event, partition, erasure.event_id, None, "", 0)
     item.offset = record.offset

@@ -17,6 +17,7 @@ from penstock.telemetry.sample import Sample
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from penstock.engine.explain import PartitionWait
     from penstock.engine.stage import Stage
     from penstock.telemetry.counts import Counts
     from penstock.telemetry.pulse import Trouble
@@ -61,10 +62,14 @@ class Reading:
     partitions: int
     paused: Mapping[str, int]
     """Partitions by cause."""
+    explain: Callable[[], list[PartitionWait]]
+    """Why each partition waits. It looks at all items in flight: only who shows it asks."""
     stages: Sequence[StageReading]
     has_joined: bool
     """It is a member of its group; partitions come later, or never where there are more workers."""
     is_draining: bool
+    is_fetching: bool
+    """What was read waits for its codec."""
     fault: str
     """The kind of what stopped it; its text may hold what an API said about an event."""
     died: Sequence[str]

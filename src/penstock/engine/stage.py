@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from penstock.task import Step
     from penstock.tier import Tier
 
+SPELL_GAP_SECONDS = 3.0
+"""Waits of one cause with less between them are one spell of waiting, for who asks since when."""
+
 
 @dataclass(slots=True)
 class Stage:
@@ -44,6 +47,13 @@ class Stage:
     """Items that went on to the next step."""
     storms: int = 0
     """Calls in a row that met weather."""
+    at_ceiling: str = ""
+    """Its tier has met a ceiling, and its items are not to wait for the next period (`Capacity.at_ceiling`)."""
+    spell_cause: str = ""
+    spell_since: float = 0.0
+    """A tier at a limit waits, calls and waits again: one spell, which began then."""
+    spell_until: float = 0.0
+    """When its last wait ended; meaningless while it lasts."""
     look_at: float = 0.0
     """The tier is full for a time that nobody knows: when to look again by ourselves."""
 
@@ -53,4 +63,7 @@ class Stage:
             return
         if self.cause:
             self.waited_seconds[self.cause] += now - self.waits_since
+            self.spell_until = now
+        if cause and (cause != self.spell_cause or now - self.spell_until > SPELL_GAP_SECONDS):
+            self.spell_cause, self.spell_since = cause, now
         self.cause, self.waits_since = cause, now

@@ -17,7 +17,8 @@ logger = logging.getLogger("penstock.engine")
 
 WORTH_TELLING_SECONDS = 5.0
 _WHAT_TO_DO = {
-    "spend": "the ceiling is reached; raise spend.ceiling_usd or wait for a new run",
+    "spend": "a ceiling of [spend] is reached; it goes on when the period ends (UTC), or with a higher ceiling",
+    "claim": "what is left of the budget is held for calls in flight, or could not be claimed in the log yet",
     "spend_cap": "the account's own money limit is reached; see its billing page",
     "outage": "the API does not answer as it should; it is tried from time to time",
     "unreachable": "the API cannot be reached; it is tried from time to time",

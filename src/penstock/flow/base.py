@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple, Protocol
 
 from penstock.errors import SettingsError
+from penstock.flow.ceilings import AtCeiling
 
 Clock = Callable[[], float]
 """Monotonic seconds; tests bring their own."""
@@ -25,7 +26,9 @@ Cause = Literal[
     "retry_after",
     "concurrency",
     "cold_cache",
-    "spend",
+    "claim",  # the budget has room, once it is claimed or calls in flight have cost less than their worst
+    "spend",  # a ceiling of ours is reached
+    "spend_cap",  # the account may spend no more
     "outage",
     "stopped",
 ]
@@ -43,6 +46,8 @@ class Estimate(NamedTuple):
     worst_nanousd: int
     task: str = ""
     """Whose share of the limits it takes."""
+    model: str = ""
+    """Whose ceilings it counts towards, by id."""
 
 
 class Usage(NamedTuple):
@@ -58,6 +63,8 @@ class Wait(NamedTuple):
 
     cause: Cause
     until: float | None = None
+    at_ceiling: AtCeiling | None = None
+    """With `spend`: what is to happen."""
 
 
 class Explanation(NamedTuple):

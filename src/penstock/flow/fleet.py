@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Literal
 
+from penstock.errors import SettingsError
 from penstock.flow.account import Tank
 from penstock.flow.base import positive
 
@@ -33,6 +34,7 @@ _LEAST_BLIND = math.log(0.5)
 """As far as a level that may be misread shrinks a share without any 429."""
 _REFUSED = 0.3
 _REMEMBERED_SECONDS = 60.0
+_MOST_WEIGHT = 100_000.0
 _LEAST_SHARE = 0.01
 """Of a worker that owns nothing now: what is in flight still comes to its end."""
 
@@ -43,11 +45,15 @@ class FleetOptions:
 
     rise_per_second: float = 0.1
     """So fast a share may grow while others leave something unused (0.1: by a tenth each second)."""
+    weight_of_others: float = 0.0
+    """Weights, added up, of tasks that share the account and run in other deployments: this one's base shares leave room for them."""
 
     def __post_init__(self) -> None:
         """A share that cannot grow would never use what others leave."""
-        for option in fields(self):
-            positive(f"fleet.{option.name}", getattr(self, option.name))
+        positive("fleet.rise_per_second", self.rise_per_second)
+        others = self.weight_of_others
+        if isinstance(others, bool) or not isinstance(others, int | float) or not 0 <= others <= _MOST_WEIGHT:
+            raise SettingsError(f"fleet.weight_of_others={others!r}: a number from 0 to {_MOST_WEIGHT:,.0f}")
 
 
 Need = Literal["binding", "beside", "none"]
@@ -107,10 +113,11 @@ class Stretch:
 class Shares:
     """The base shares of this process's tasks: its part of each task's partitions times the task's part of all weights."""
 
-    __slots__ = ("_parts", "_weights")
+    __slots__ = ("_parts", "_weight_of_all", "_weights")
 
-    def __init__(self, weights: Mapping[str, float] | None = None) -> None:
+    def __init__(self, weights: Mapping[str, float] | None = None, weight_of_others: float = 0.0) -> None:
         self._weights = dict(weights or {})
+        self._weight_of_all = sum(self._weights.values()) + weight_of_others
         self._parts: dict[str, float] = {}
 
     def note(self, task: str, assigned: int, total: int) -> None:
@@ -122,5 +129,5 @@ class Shares:
         part = self._parts.get(task, 1.0)
         weight = self._weights.get(task)
         if weight is not None:
-            part *= weight / sum(self._weights.values())
+            part *= weight / self._weight_of_all
         return max(part, _LEAST_SHARE)

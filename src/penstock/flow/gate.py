@@ -11,12 +11,13 @@ from collections.abc import Mapping
 
 from penstock.flow.base import Cause, Clock, Estimate, Explanation, Usage, Wait
 from penstock.flow.breaker import Breaker, BreakerOptions
+from penstock.flow.ceilings import SpendOptions
 from penstock.flow.concurrency import Concurrency, ConcurrencyOptions
 from penstock.flow.fleet import FleetOptions, Shares
 from penstock.flow.headers import read_limits
 from penstock.flow.limits import LimitOptions, Limits
 from penstock.flow.ramp import RampOptions
-from penstock.flow.spend import Spend, SpendOptions
+from penstock.flow.spend import Spend
 
 _UNTOLD_SECONDS = 1.0
 """A rate limit that does not say when to come back."""
@@ -25,10 +26,11 @@ _UNTOLD_SECONDS = 1.0
 class Permit:
     """The right to make one call. It must be closed exactly once, by what the call's end says about the API."""
 
-    __slots__ = ("_gate", "_money_trial", "_number", "_started", "_trial", "closed", "estimate")
+    __slots__ = ("_gate", "_hold", "_money_trial", "_number", "_started", "_trial", "closed", "estimate")
 
     def __init__(self, gate: Gate, estimate: Estimate, number: int, *, trial: bool, money_trial: bool) -> None:
         self._gate = gate
+        self._hold = gate.spend.reserve(estimate.task, estimate.model, estimate.worst_nanousd)
         self._number = number
         self._trial = trial
         self._money_trial = money_trial
@@ -46,7 +48,7 @@ class Permit:
         self._close(failed=False)
         self._gate.limits.correct(self.estimate, usage)
         self._gate.limits.note_call(self.estimate.family, self._gate.clock() - self._started)
-        self._gate.spend.settle(self.estimate.worst_nanousd, usage.nanousd)
+        self._gate.spend.settle(self._hold, self.estimate.worst_nanousd, usage.nanousd)
 
     def refused(self, retry_after_seconds: float | None = None, *, grows_too_fast: bool = False) -> None:
         """Turned away by a rate limit, not billed: the whole family waits, in every task of this process."""
@@ -55,25 +57,25 @@ class Permit:
         limits.give_back(self.estimate)
         limits.refused(family, grows_too_fast=grows_too_fast)
         limits.block(family, _UNTOLD_SECONDS if retry_after_seconds is None else retry_after_seconds)
-        self._gate.spend.settle(self.estimate.worst_nanousd, 0)
+        self._gate.spend.settle(self._hold, self.estimate.worst_nanousd, 0)
 
     def dropped(self, retry_after_seconds: float | None = None) -> None:
         """Turned away by overload, not billed: a sign of an outage. With `retry_after_seconds` the family waits as told."""
         self._close(failed=True)
         self._gate.limits.give_back(self.estimate)
-        self._gate.spend.settle(self.estimate.worst_nanousd, 0)
+        self._gate.spend.settle(self._hold, self.estimate.worst_nanousd, 0)
         if retry_after_seconds is not None:
             self._gate.limits.block(self.estimate.family, retry_after_seconds)
 
     def ignored(self, *, outage: bool = False) -> None:
         """Not billed; what it took of the limits is not known and stays taken. `outage`: the API failed, not the request."""
         self._close(failed=True if outage else None)
-        self._gate.spend.settle(self.estimate.worst_nanousd, 0)
+        self._gate.spend.settle(self._hold, self.estimate.worst_nanousd, 0)
 
     def unconfirmed(self, *, outage: bool = False) -> None:
         """No reply was read: it may have been billed and counted. `outage`: the API is to blame, not we."""
         self._close(failed=True if outage else None)
-        self._gate.spend.leave_unconfirmed(self.estimate.worst_nanousd)
+        self._gate.spend.leave_unconfirmed(self._hold, self.estimate.worst_nanousd)
 
     def _close(self, *, failed: bool | None) -> None:
         if self.closed:
@@ -92,7 +94,7 @@ class Gate:
     def __init__(
         self,
         limits: LimitOptions | None = None,
-        spend: SpendOptions | None = None,
+        spend: SpendOptions | Spend | None = None,
         concurrency: ConcurrencyOptions | None = None,
         *,
         breaker: BreakerOptions | None = None,
@@ -103,12 +105,13 @@ class Gate:
         clock: Clock = time.monotonic,
     ) -> None:
         self.clock = clock
-        self.limits = Limits(limits or LimitOptions(), clock, by_family, ramp=ramp, fleet=fleet, shares=Shares(weights))
-        self.spend = Spend(spend or SpendOptions())
+        shares = Shares(weights, fleet.weight_of_others if fleet else 0.0)
+        self.limits = Limits(limits or LimitOptions(), clock, by_family, ramp=ramp, fleet=fleet, shares=shares)
+        self.spend = spend if isinstance(spend, Spend) else Spend(spend or SpendOptions(), clock)
         self.concurrency = Concurrency(concurrency or ConcurrencyOptions())
         self._breaker_options = breaker or BreakerOptions()
         self._breakers: dict[str, Breaker] = {}
-        self.money = Breaker(self._breaker_options, clock, "spend")
+        self.money = Breaker(self._breaker_options, clock, "spend_cap")
         """Of the account itself: see `pause`."""
         self._held: dict[tuple[str, str], Explanation] = {}
         self.waits: Counter[tuple[str, Cause]] = Counter()
@@ -120,7 +123,6 @@ class Gate:
         if wait is not None:
             return wait
         self.limits.take(estimate)
-        self.spend.reserve(estimate.worst_nanousd)
         number = self.concurrency.begin(estimate.family)
         trial = self.breaker(estimate.family).begin()
         return Permit(self, estimate, number, trial=trial, money_trial=self.money.begin())
@@ -129,7 +131,7 @@ class Gate:
         """Like `admit`, taking nothing. What lasts longest is named first."""
         wait = (
             self.money.check()
-            or self.spend.check(estimate.worst_nanousd)
+            or self.spend.check(estimate.task, estimate.model, estimate.worst_nanousd)
             or self.breaker(estimate.family).check()
             or self.limits.check(estimate)
             or self.concurrency.check(estimate.family)

@@ -190,6 +190,10 @@ class Limits:
         inputs, outputs = most
         return max(1.0, inputs), max(1.0, outputs)
 
+    def is_starting(self, family: str, task: str) -> bool:
+        """Whether a slow start still keeps this task from taking all that is granted."""
+        return self._lane(self._family(family), task).ramp.now() < 1.0
+
     def grants(self) -> Iterator[Grant]:
         """Every share as it is now."""
         now = self._clock()

@@ -1,149 +1,109 @@
-"""What a backlog will cost and how long it will take, told before the first call (no surprise bill).
+"""What work will cost and how long it will take, told before the first call (no surprise bill).
 
-log → [plan] → the user's yes
+backlog, steady → [plan] → the user's yes
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from penstock.log.base import Bounds, EventLog
-    from penstock.record import Partition, Record
-    from penstock.task import Task
-
-SPOTS = 4
-"""Places of a partition where the sample is taken: a backlog's head may look unlike its end."""
+from penstock.flow.steady import Crew, Demand, Flow, StepCost, call_usd, flow
 
 
-class Backlog(NamedTuple):
-    """Events that a group has still to answer, and what a sample of them looks like."""
-
-    events: int
-    sampled: int = 0
-    mean_tokens: float = 0.0
-    """Estimated input tokens of one event."""
-
-
-@dataclass(frozen=True, slots=True)
-class StepCost:
-    """How one tier is asked, what it charges and what the account grants it."""
+class Cap(NamedTuple):
+    """A ceiling in dollars."""
 
     name: str
-    call_usd: Callable[[int, int, int], float]
-    """Price of one call by its tokens: input, input read from the prompt cache, output."""
-    prompt_tokens: int
-    """Instructions and reply schema, sent with every call."""
-    reply_tokens_per_event: float
-    requests_per_minute: float
-    input_tokens_per_minute: float
-    output_tokens_per_minute: float
-    is_cached: bool = True
-    """Whether the instructions are long enough for the prompt cache."""
-    reply_tokens_per_call: float = 0.0
-    """What a reply costs beside its entries, such as thinking."""
+    usd: float
+    period_seconds: float | None = None
+    """None: for the whole run."""
 
 
-class StepPlan(NamedTuple):
-    """All events asked of one tier."""
+class Case(NamedTuple):
+    """What becomes of a backlog."""
 
-    name: str
-    calls: int
     usd: float
     seconds: float
-    bound_by: str
-    """requests, input_tokens or output_tokens."""
+    """Until the last answer; infinite where more comes in than goes out, or where a budget ends before the events do."""
+    flow: Flow
+    flow_seconds: float = 0.0
+    """The same without budgets."""
+    cap: Cap | None = None
+    """The budget that ends first, if one does."""
+    paid_events: int | None = None
+    """How many events it pays."""
 
 
 class Plan(NamedTuple):
-    """From the cheapest case (the first tier answers all) to the dearest (every event goes through every tier)."""
+    """Three cases: as expected, the first model answers all, and every event goes to the end of the route."""
 
-    events: int
-    usd_low: float
-    usd_high: float
-    seconds_low: float
-    seconds_high: float
-    steps: tuple[StepPlan, ...]
-
-
-async def measure(
-    log: EventLog, task: Task[Any, Any], tokens_of: Callable[[Record], int], *, sample: int = 400
-) -> Backlog:
-    """Count what the task's group has before it and look at a sample. Nothing is claimed or moved."""
-    bounds = await log.bounds(task.reads)
-    done = await log.committed(task.group, task.reads)
-    events = 0
-    spans: list[tuple[Partition, int, int]] = []
-    for partition, kept in bounds.items():
-        known = done.get(partition)
-        start = max(kept.low, known.base) if known else await _start(log, task, partition, kept)
-        spans.append((partition, start, kept.high))
-        events += max(0, kept.high - start - (known.count_above() if known else 0))
-    records = await _sample(log, spans, sample)
-    tokens = [tokens_of(record) for record in records]
-    return Backlog(events, len(tokens), sum(tokens) / len(tokens) if tokens else 0.0)
+    expected: Case
+    best: Case
+    worst: Case
+    steady: Flow | None
+    """At the rate at which events come, where that is given."""
+    useful_workers: int
+    """More of them change nothing."""
 
 
-async def _start(log: EventLog, task: Task[Any, Any], partition: Partition, kept: Bounds) -> int:
-    match task.start_from:
-        case "latest":
-            return kept.high
-        case "earliest":
-            return kept.low
-        case datetime() as moment:
-            return await log.offset_at(partition, int(moment.timestamp() * 1000))
+def plan(demand: Demand, steps: Sequence[StepCost], crew: Crew, caps: Sequence[Cap] = ()) -> Plan:
+    """Everything that can be said before the first call."""
+    expected = _case(demand, steps, crew, caps)
+    best = _case(demand, with_answers(steps, 1.0), crew, caps)
+    worst = _case(demand, with_answers(steps, 0.0), crew, caps)
+    steady = None
+    if demand.arrival_per_second > 0:
+        steady = flow(demand, steps, crew, at_most=demand.arrival_per_second)
+    return Plan(expected, best, worst, steady, _useful(demand, expected.flow, crew))
 
 
-async def _sample(log: EventLog, spans: Sequence[tuple[Partition, int, int]], sample: int) -> list[Record]:
-    whole = sum(max(0, high - start) for _, start, high in spans)
-    records: list[Record] = []
-    for partition, start, high in spans:
-        length = high - start
-        if length <= 0:
+def with_answers(steps: Sequence[StepCost], answers: float) -> list[StepCost]:
+    """The same route where the first model answers this part of what comes to it; rules of your own stay as they are."""
+    return [replace(step, answers=answers) if step.family else step for step in steps]
+
+
+def _case(demand: Demand, steps: Sequence[StepCost], crew: Crew, caps: Sequence[Cap]) -> Case:
+    # No call holds more than there is.
+    steps = [replace(step, most_items=min(step.most_items, max(1.0, float(demand.events)))) for step in steps]
+    found = flow(demand, steps, crew)
+    # A worker's first call of each step writes the prompt into the cache, if nobody's is there.
+    first = sum(call_usd(s, 1.0, 1.0) - call_usd(s, 1.0, 0.0) for s in steps if s.family and s.cache_seconds)
+    usd = demand.events * found.usd_per_event + (first if demand.events else 0.0)
+    seconds = _seconds(demand, found, crew) if demand.events else 0.0
+    for cap in sorted(caps, key=lambda cap: cap.usd):
+        if cap.usd >= usd:
             continue
-        spots = min(SPOTS, length)
-        each = math.ceil(sample * length / whole / spots)
-        for spot in range(spots):
-            records += await log.read(partition, start + spot * length // spots, each)
-    return records
+        paid = int(cap.usd / found.usd_per_event + 1e-6)
+        if cap.period_seconds is None:
+            return Case(usd, math.inf, found, seconds, cap, paid)
+        periods = math.ceil(usd / cap.usd) - 1
+        return Case(usd, max(seconds, periods * cap.period_seconds), found, seconds, cap, paid)
+    return Case(usd, seconds, found, seconds)
 
 
-def plan(
-    backlog: Backlog, steps: Sequence[StepCost], *, items_per_call: float, tokens_beside_event: float = 12.0
-) -> Plan:
-    """What it costs if the first tier answers all, and if every event goes through all of them."""
-    plans = tuple(_step(backlog, step, items_per_call, tokens_beside_event) for step in steps)
-    usd = [step.usd for step in plans]
-    seconds = [step.seconds for step in plans]
-    return Plan(
-        backlog.events,
-        usd_low=usd[0] if usd else 0.0,
-        usd_high=sum(usd),
-        seconds_low=seconds[0] if seconds else 0.0,
-        # Tiers have limits of their own and work side by side: the slowest one decides.
-        seconds_high=max(seconds, default=0.0),
-        steps=plans,
-    )
+def _seconds(demand: Demand, found: Flow, crew: Crew) -> float:
+    """From the start of the workers to the last answer; what comes meanwhile is answered too."""
+    rate = found.events_per_second
+    left = rate - demand.arrival_per_second
+    if left <= 0:
+        return math.inf
+    start, doubling = crew.ramp.start_share, crew.ramp.doubling_seconds
+    lost = 0.0
+    if start < 1.0 and found.account_per_second * start < rate:  # slow start: use doubles until it is what it will be
+        reach_seconds = doubling * math.log2(rate / (start * found.account_per_second))
+        done = (rate - start * found.account_per_second) * doubling / math.log(2)
+        lost = reach_seconds - done / rate
+    return demand.events / left + lost * rate / left + found.call_seconds
 
 
-def _step(backlog: Backlog, cost: StepCost, items_per_call: float, tokens_beside_event: float) -> StepPlan:
-    if not backlog.events:
-        return StepPlan(cost.name, 0, 0.0, 0.0, "requests")
-    items = min(max(1.0, items_per_call), backlog.events)
-    calls = math.ceil(backlog.events / items)
-    per_call = backlog.events / calls
-    events = per_call * (backlog.mean_tokens + tokens_beside_event)
-    fresh, cached = (events, cost.prompt_tokens) if cost.is_cached else (events + cost.prompt_tokens, 0)
-    reply = per_call * cost.reply_tokens_per_event + cost.reply_tokens_per_call
-    minutes = {
-        "requests": calls / cost.requests_per_minute,
-        "input_tokens": calls * fresh / cost.input_tokens_per_minute,
-        "output_tokens": calls * reply / cost.output_tokens_per_minute,
-    }
-    bound_by = max(minutes, key=lambda name: minutes[name])
-    usd = calls * cost.call_usd(round(fresh), round(cached), round(reply))
-    return StepPlan(cost.name, calls, usd, minutes[bound_by] * 60, bound_by)
+def _useful(demand: Demand, found: Flow, crew: Crew) -> int:
+    """So many workers reach what the account bears (or what comes in, where nothing waits); each needs a partition."""
+    goal = found.account_per_second
+    if not demand.events and demand.arrival_per_second:
+        goal = min(goal, demand.arrival_per_second)
+    if math.isinf(goal):
+        return crew.partitions
+    return max(1, min(crew.partitions, math.ceil(goal / found.worker_per_second - 1e-9)))

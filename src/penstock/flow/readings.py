@@ -9,8 +9,12 @@ from collections.abc import Iterator
 
 from penstock.flow.gate import Gate
 from penstock.flow.limits import Grant
+from penstock.flow.spend import Spend
+from penstock.flow.standing import WARN_AT
 from penstock.telemetry import metrics as m
 from penstock.telemetry.sample import Sample
+
+_NANO = 1e-9
 
 
 def gate_samples(gate: Gate) -> Iterator[Sample]:
@@ -32,6 +36,21 @@ def gate_samples(gate: Gate) -> Iterator[Sample]:
         yield Sample(m.LIMIT_CALLS, (family,), int(calls.limit))
     for family, breaker in gate.breakers().items():
         yield Sample(m.OUTAGE, (family,), int(breaker.is_holding))
+
+
+def spend_samples(spend: Spend) -> Iterator[Sample]:
+    """Every ceiling over all workers, and what this process knows of calls that are not settled."""
+    yield Sample(m.SPEND_RESERVED, (), spend.reserved_nanousd * _NANO)
+    yield Sample(m.SPEND_UNCONFIRMED, (), spend.unconfirmed_nanousd * _NANO)
+    for standing in spend.standings():
+        ceiling = standing.ceiling
+        labels = (ceiling.scope, ceiling.name, ceiling.period)
+        yield Sample(m.SPEND_CEILING, labels, ceiling.usd)
+        yield Sample(m.SPEND_PERIOD, labels, (standing.spent + standing.unconfirmed) * _NANO)
+        yield Sample(m.SPEND_MARGIN, labels, standing.margin * _NANO)
+        yield Sample(m.SPEND_RESERVE, labels, standing.reserve * _NANO)
+        for part in WARN_AT:
+            yield Sample(m.SPEND_WARNINGS, (*labels, f"{part:g}"), spend.warnings.counts[ceiling, part])
 
 
 def _share(grant: Grant) -> Iterator[Sample]:

@@ -8,21 +8,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from penstock.errors import PenstockError
+from penstock.ops.crowd import crowd
 from penstock.telemetry.pulse import Trouble
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from penstock.engine.pipeline import Pipeline
     from penstock.log.base import Bounds, EventLog
     from penstock.log.offset_map import OffsetMap
     from penstock.record import Partition
-    from penstock.task import Task
 
 logger = logging.getLogger("penstock.ops")
 LOOK_TIMEOUT_SECONDS = 30.0
@@ -39,6 +39,7 @@ class Lag:
     """Timestamp of the oldest of them; None where none waits."""
     seen_at: float = 0.0
     """Unix time; 0: not yet."""
+    by_partition: Mapping[Partition, int] = field(default_factory=dict)
     is_spare: bool = False
     """This worker owns nothing because other members own every partition."""
 
@@ -89,17 +90,19 @@ class LagWatch:
             return Lag()
         positions = pipeline.positions()
         if not positions:
-            return Lag(seen_at=time.time(), is_spare=await self._is_spare(pipeline.task))
-        records, oldest = 0, None
+            others = await crowd(self._log, pipeline.task.group, pipeline.task.topics)
+            return Lag(seen_at=time.time(), is_spare=others is not None)
+        records: dict[Partition, int] = {}
+        oldest: int | None = None
         for topic in sorted({partition.topic for partition in positions}):
             bounds = await self._log.bounds(topic)
             for partition, done in positions.items():
                 if partition.topic == topic and partition in bounds:
                     waiting, timestamp_ms = await self._waiting(partition, done, bounds[partition])
-                    records += waiting
+                    records[partition] = waiting
                     oldest = min((ms for ms in (oldest, timestamp_ms) if ms is not None), default=None)
         self._heads = {partition: head for partition, head in self._heads.items() if partition in positions}
-        return Lag(records, oldest, time.time())
+        return Lag(sum(records.values()), oldest, time.time(), records)
 
     async def _waiting(self, partition: Partition, done: OffsetMap, bounds: Bounds) -> tuple[int, int | None]:
         base = max(done.base, bounds.low)
@@ -113,10 +116,3 @@ class LagWatch:
                 return 0, None
             offset, timestamp_ms = self._heads[partition] = first[0].offset, first[0].timestamp_ms
         return waiting, timestamp_ms
-
-    async def _is_spare(self, task: Task[Any, Any]) -> bool:
-        """Whether living members of the group own every partition of what the task reads, its retry topic too."""
-        members = (await self._log.groups()).get(task.group, [])
-        owned = {partition for member in members if member.is_alive for partition in member.partitions}
-        wanted = [partition for topic in task.topics for partition in await self._log.bounds(topic)]
-        return owned.issuperset(wanted)

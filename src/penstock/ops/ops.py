@@ -15,7 +15,9 @@ from penstock import __version__
 from penstock.engine.readings import Reading, samples
 from penstock.ops.health import Check, Memory, told
 from penstock.ops.lag import Lag, LagWatch
-from penstock.ops.server import Ask, OpsOptions, OpsServer, Page
+from penstock.ops.register import Register
+from penstock.ops.server import JSON, Ask, OpsOptions, OpsServer, Page
+from penstock.ops.why import Why
 from penstock.telemetry import metrics as m
 from penstock.telemetry.exposition import Exposition
 from penstock.telemetry.sample import Sample, Source
@@ -24,40 +26,50 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from penstock.engine.pipeline import Pipeline
-    from penstock.flow.spend import Spend, SpendOptions
     from penstock.log.base import EventLog
 
 LOOK_SECONDS = 1.0
 """How exact "since when" is."""
-NANO = 1e-9
 
 
 class Ops:
     """Serves for as long as its context is open: `async with ops: work`."""
 
     def __init__(
-        self, options: OpsOptions, pipelines: Sequence[Pipeline], log: EventLog, sources: Iterable[Source] = ()
+        self,
+        options: OpsOptions,
+        pipelines: Sequence[Pipeline],
+        log: EventLog,
+        sources: Iterable[Source] = (),
+        *,
+        place: str = "",
     ) -> None:
+        """`place`: the log's address, as the settings name it."""
         self._pipelines, self._log = pipelines, log
         self._lag = LagWatch(log, pipelines, options.lag_interval_seconds)
         self._live, self._ready, self._started = Memory(), Memory(), Memory()
-        self.exposition = Exposition([self._tasks, self._process, *sources])
+        self.why = Why(pipelines, self._lag.lags, place or log.kind)
+        self._register = Register(place or log.kind)
+        self.exposition = Exposition([self._tasks, self._process, self.why.samples, *sources])
         self._watches: list[asyncio.Task[None]] = []
         pages = {
             "/metrics": self._metrics,
             "/livez": lambda ask: _page(self._live, self.liveness(), ask),
             "/readyz": lambda ask: _page(self._ready, self.readiness(), ask),
             "/startupz": lambda ask: _page(self._started, self.start(), ask),
+            "/status": lambda _: Page(self.why.page(), content_type=JSON),
         }
         self.server = OpsServer(options, pages)
 
     async def __aenter__(self) -> Self:
         await self.server.start()
         if self.server.url:
+            self._register.enter(self.server.url)
             self._watches = [asyncio.create_task(self._lag.run()), asyncio.create_task(self._keep_looking())]
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._register.leave()
         for watch in self._watches:
             watch.cancel()
         await asyncio.gather(*self._watches, return_exceptions=True)
@@ -94,6 +106,7 @@ class Ops:
             self._live.note(self.liveness())
             self._ready.note(self.readiness())
             self._started.note(self.start())
+            self.why.look()
             await asyncio.sleep(LOOK_SECONDS)
 
     def _log_of(self, name: str, reading: Reading) -> Check:
@@ -119,14 +132,6 @@ class Ops:
         yield Sample(m.READY, (), int(all(check.is_ok for check in self.readiness())))
         yield Sample(m.LOG, (self._log.kind, self._log.delivery), 1)
         yield Sample(m.BUILD, (__version__,), 1)
-
-
-def spend_samples(spend: Spend, options: SpendOptions) -> Iterator[Sample]:
-    """What the process's ceiling knows of calls that are not settled."""
-    yield Sample(m.SPEND_RESERVED, (), spend.reserved_nanousd * NANO)
-    yield Sample(m.SPEND_UNCONFIRMED, (), spend.unconfirmed_nanousd * NANO)
-    if options.ceiling_usd is not None:
-        yield Sample(m.SPEND_CEILING, (), options.ceiling_usd)
 
 
 def _page(memory: Memory, checks: list[Check], ask: Ask) -> Page:

@@ -24,11 +24,12 @@ USUAL_PORT = 9464
 BACKLOG = 128
 CLOSE_SECONDS = 1.0
 TEXT = "text/plain; charset=utf-8"
+JSON = "application/json"
 
 
 @dataclass(frozen=True, slots=True)
 class OpsOptions:
-    """Where `penstock run` answers `/metrics`, `/livez`, `/readyz` and `/startupz`."""
+    """Where `penstock run` answers `/metrics`, `/status`, `/livez`, `/readyz` and `/startupz`."""
 
     host: str = "127.0.0.1"
     """`0.0.0.0` in a container, where probes come from outside. No page holds secrets or text of events."""
@@ -105,7 +106,7 @@ class OpsServer:
             raise
         host, port = listening.getsockname()[:2]
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        logger.info("metrics and health at %s (/metrics, /livez, /readyz, /startupz)", self.url)
+        logger.info("metrics and health at %s (/metrics, /status, /livez, /readyz, /startupz)", self.url)
 
     async def close(self) -> None:
         """Stop listening."""

@@ -10,12 +10,13 @@ import logging
 from typing import TYPE_CHECKING, Self
 
 from penstock.errors import LogUnavailable, PenstockError
+from penstock.ops.crowd import Crowd, crowd
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from penstock.engine.pipeline import Pipeline
-    from penstock.log.base import EventLog, GroupMember
+    from penstock.log.base import EventLog
 
 logger = logging.getLogger("penstock.ops")
 LOOK_SECONDS = 5.0
@@ -53,6 +54,10 @@ class Standby:
             if not self._is_blind:
                 logger.warning("whether this worker is one too many can't be seen: %s", error)
             self._is_blind = True
+        except Exception:
+            if not self._is_blind:
+                logger.exception("whether this worker is one too many can't be seen")
+            self._is_blind = True
 
     async def _keep_looking(self) -> None:
         while True:
@@ -70,20 +75,18 @@ class Standby:
             return
         if task.name in self._idle:
             return
-        wanted = set(await self._log.bounds(task.reads))
-        members = [member for member in (await self._log.groups()).get(task.group, []) if member.is_alive]
-        busy = [member for member in members if wanted.intersection(member.partitions)]
+        others = await crowd(self._log, task.group, [task.reads])
         # While partitions move, or a member's place is not known yet, nobody is one too many.
-        if len(members) > len(wanted) and wanted.issubset(p for member in busy for p in member.partitions):
+        if others is not None and len(others.members) > others.partitions:
             self._idle.add(task.name)
-            logger.warning("%s", _told(task.group, task.reads, len(wanted), members, busy))
+            logger.warning("%s", _told(task.group, task.reads, others))
 
 
-def _told(group: str, topic: str, partitions: int, members: list[GroupMember], busy: list[GroupMember]) -> str:
-    names = ", ".join(sorted(member.member for member in busy)[:SHOWN_MEMBERS])
-    more = f" and {len(busy) - SHOWN_MEMBERS} more" if len(busy) > SHOWN_MEMBERS else ""
-    count = f"{partitions} partition{'' if partitions == 1 else 's'}"
+def _told(group: str, topic: str, others: Crowd) -> str:
+    names = ", ".join(sorted(member.member for member in others.busy)[:SHOWN_MEMBERS])
+    more = f" and {len(others.busy) - SHOWN_MEMBERS} more" if len(others.busy) > SHOWN_MEMBERS else ""
+    count = f"{others.partitions} partition{'' if others.partitions == 1 else 's'}"
     return (
-        f"group {group} has {len(members)} members and {topic} has {count}, which belong to {names}{more}: this worker "
+        f"group {group} has {len(others.members)} members and {topic} has {count}, which belong to {names}{more}: this worker "
         "gets no events and stands by until one of them leaves. Stop it, or give the topic more partitions"
     )

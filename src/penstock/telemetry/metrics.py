@@ -2,7 +2,8 @@
 
 engine, flow → counts → [metrics] → exposition → /metrics
 
-Labels are bounded: tasks, tiers, models and causes, never an event, a key or a partition. Money is in US dollars, time in
+Labels are bounded: tasks, tiers, models and causes, never an event or a key; a partition only in the one metric that tells why
+each of them waits (one series per partition that does). Money is in US dollars, time in
 seconds. What is a gauge here is read when it is asked for; nothing is computed for a metric that nobody reads.
 """
 
@@ -122,6 +123,12 @@ PARTITIONS_OWNED = Metric("penstock_partitions_owned", "gauge", "Partitions that
 PARTITIONS_PAUSED = Metric(
     "penstock_partitions_paused", "gauge", "Owned partitions that are not read now, by cause.", ("task", "cause")
 )
+PARTITION_WAITING = Metric(
+    "penstock_partition_waiting_seconds",
+    "gauge",
+    "How long a partition has waited by now, by what keeps most of it waiting; missing while it does not wait.",
+    ("task", "topic", "partition", "cause"),
+)
 LAG_RECORDS = Metric(
     "penstock_lag_records",
     "gauge",
@@ -202,8 +209,36 @@ SPEND_RESERVED = Metric("penstock_spend_reserved_usd", "gauge", "The worst that 
 SPEND_UNCONFIRMED = Metric(
     "penstock_spend_unconfirmed_usd", "gauge", "The worst that calls may have cost whose reply was never read.", ()
 )
+_CEILING = ("scope", "name", "period")
 SPEND_CEILING = Metric(
-    "penstock_spend_ceiling_usd", "gauge", "The process's ceiling, where spend.ceiling_usd is set.", ()
+    "penstock_spend_ceiling_usd",
+    "gauge",
+    "A ceiling of [spend] for all workers together; scope is all, task or model, period hour, day or month (UTC).",
+    _CEILING,
+)
+SPEND_PERIOD = Metric(
+    "penstock_spend_period_usd",
+    "gauge",
+    "Spent under a ceiling by all workers in the current period, unconfirmed calls at their worst included.",
+    _CEILING,
+)
+SPEND_MARGIN = Metric(
+    "penstock_spend_margin_usd",
+    "gauge",
+    "Claimed under a ceiling by workers alive and not spent: calls in flight at their worst, and room for the next.",
+    _CEILING,
+)
+SPEND_RESERVE = Metric(
+    "penstock_spend_reserve_usd",
+    "gauge",
+    "Claimed under a ceiling by workers that fell silent, and not known to be spent: held until the period ends.",
+    _CEILING,
+)
+SPEND_WARNINGS = Metric(
+    "penstock_spend_warnings_total",
+    "counter",
+    "Times that 0.5, 0.8 or 0.95 of a ceiling was passed in a period, as this worker saw it.",
+    (*_CEILING, "part"),
 )
 
 # --- the log ---------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ HEAD = """\
 `penstock run` serves them at `/metrics` of its [ops port](settings.md), in Prometheus' text format. How to use them:
 [monitor](../how-to/monitor.md).
 
-Labels are bounded: there is never an event, a key or a partition in one. `task`, `tier` and `model` are the names that the
+Labels are bounded: there is never an event or a key in one, a partition only in `penstock_partition_waiting_seconds`. `task`, `tier` and `model` are the names that the
 task and its route use, models as the API reports them. Numbers are those of one worker: sum over workers for the fleet's,
 except for ages, where the largest counts. `process_*` and `python_*` come from the client library.
 

@@ -45,9 +45,12 @@ LOOK_SECONDS = 0.5
 TRY_SECONDS = 3.0
 """So long one question waits for the broker it was meant for; then it is asked again, of whoever has taken over."""
 RENEW_SECONDS = 5.0
+LONGEST_SESSION = "group.consumer.max.session.timeout.ms"
+DEFAULT_LONGEST_SESSION_MS = 60_000
 CHANGING = frozenset({"create_topics"})
 NO_ANSWER = frozenset(
-    {KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError.REQUEST_TIMED_OUT}  # noqa: SLF001
+    # The last: nobody could be asked who leads a partition, such as while a login is renewed.
+    {KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError.REQUEST_TIMED_OUT, KafkaError._NOENT}  # noqa: SLF001
 )
 NOT_MADE = frozenset(
     {
@@ -223,6 +226,14 @@ class Admin:
             )
             logger.debug("brokers' settings: %s", error)
             return False
+
+    def longest_session_seconds(self) -> float:
+        """How long brokers may wait for a silent member of any group that they coordinate themselves."""
+        try:
+            return int(self._broker_setting(LONGEST_SESSION) or DEFAULT_LONGEST_SESSION_MS) / 1000
+        except SettingsError as error:
+            logger.debug("brokers' settings: %s", error)
+            return DEFAULT_LONGEST_SESSION_MS / 1000
 
     def _broker_setting(self, name: str) -> str:
         """As one of the brokers has it; empty where it has none of that name."""

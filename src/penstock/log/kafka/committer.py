@@ -97,6 +97,8 @@ class Committer:
     def _write(self, act: Act) -> None:
         if self._producer is None:
             self.start()
+        else:
+            self._serve_reports()  # also renews a token that ended while nothing was written
         self._report = report = Report()
         try:
             self._producer.begin_transaction()
@@ -178,6 +180,8 @@ class Committer:
         if code in faults.OLD_GENERATION:
             self._ownership.is_stale = True
             return OldGeneration(f"commit ({self._transactional_id}): the group is rebalancing ({error.str()})")
+        if code in faults.LOGIN:  # this producer was let in when it started
+            return self._meaning_of_weather(error)
         return self._meaning(error, "commit")
 
     def _meaning(self, error: KafkaError, doing: str) -> PenstockError:

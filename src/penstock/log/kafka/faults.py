@@ -24,6 +24,9 @@ OLD_GENERATION = frozenset(
     {KafkaError.ILLEGAL_GENERATION, KafkaError.STALE_MEMBER_EPOCH, KafkaError.REBALANCE_IN_PROGRESS}
 )
 """We are a member, but the group has moved on: the next poll tells what is still ours."""
+UNRELEASED = int(KafkaError.UNRELEASED_INSTANCE_ID)
+"""The name of a static member is still another's: a living one's, or a dead one's until its session is over."""
+NAME_TAKEN = frozenset({KafkaError.FENCED_INSTANCE_ID, UNRELEASED})
 TOO_LARGE = frozenset(
     {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE, KafkaError.OFFSET_METADATA_TOO_LARGE}
 )
@@ -38,6 +41,8 @@ FORBIDDEN = frozenset(
         KafkaError._AUTHENTICATION,  # noqa: SLF001
     }
 )
+LOGIN = frozenset({KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError._AUTHENTICATION})  # noqa: SLF001
+"""Of who was let in before it is weather: a token that could not be renewed, a broker that does not know its users yet."""
 RESOURCES = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED: "Read the input topic, Write results and dead letters, both on <task>.retry "
     "and penstock-state (Create on topics that it is to make)",
@@ -69,7 +74,7 @@ class Moving(LogUnavailable):
 
 def _permission(code: int, connection: Connection) -> str:
     """What to let whom do: Kafka tells the kind of the resource only, its name stands in what was done."""
-    name = connection.given("sasl.username")
+    name = connection.given("sasl.username") or connection.given("sasl.oauthbearer.client.id")
     user = f"user {name!r}" if name else "this client"
     if code == KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED:
         return (
@@ -82,6 +87,14 @@ def _permission(code: int, connection: Connection) -> str:
     return f"check sasl.* and ssl.* in [kafka]: {connection.bootstrap_servers} does not know {user}"
 
 
+def code_of(error: KafkaError) -> int:
+    """Its code. Of what ended a consumer for good librdkafka tells the broker's code in words only."""
+    code: int = error.code()
+    if code != KafkaError._FATAL:  # noqa: SLF001
+        return code
+    return next((behind for behind in NAME_TAKEN | UNSUPPORTED if KafkaError(behind).str() in error.str()), code)
+
+
 def missing(topics: Iterable[str]) -> TopicMissing:
     """These do not exist."""
     names = sorted(topics)
@@ -90,9 +103,17 @@ def missing(topics: Iterable[str]) -> TopicMissing:
     )
 
 
+def no_such_groups(connection: Connection) -> SettingsError:
+    """The brokers do not coordinate groups themselves, and were told to."""
+    return SettingsError(
+        f"kafka_log.group_protocol=consumer: the brokers at {connection.bootstrap_servers} do not offer it (Kafka before 4.0, or "
+        "group.coordinator.rebalance.protocols without it): leave kafka_log.group_protocol out, or set it to auto or classic"
+    )
+
+
 def meaning(error: KafkaError, doing: str, connection: Connection) -> PenstockError:
     """Our exception for Kafka's error while `doing` something; what is not known to last is weather."""
-    code, text = error.code(), connection.redacted(error.str())
+    code, text = code_of(error), connection.redacted(error.str())
     if code in TOO_LARGE:
         return RecordTooLarge(
             f"{doing}: Kafka refused the size ({text}); set max_record_bytes at most to the topic's max.message.bytes"

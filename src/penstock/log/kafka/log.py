@@ -172,8 +172,9 @@ class KafkaLog:
         settings: dict[str, Any] = {"group.id": group}
         protocol = self._options.group_protocol
         if protocol == "auto":
-            is_new = not self._connection.asks_for_classic and self._admin.broker_has_consumer_protocol()
-            protocol = "consumer" if is_new else "classic"
+            # A broker that coordinates groups itself keeps the name of a killed static member until its session is over.
+            wants_classic = self._connection.asks_for_classic or self._options.static_membership
+            protocol = "classic" if wants_classic or not self._admin.broker_has_consumer_protocol() else "consumer"
         settings["group.protocol"] = protocol
         if protocol == "consumer":
             # By topic: over all topics together one worker may get the events and another the empty retry topic.

@@ -5,6 +5,7 @@ Kafka → [membership] → consumer
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +13,10 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from penstock.errors import LogError, PenstockError, UserError
 from penstock.log.kafka.connection import Connection, logger
-from penstock.log.kafka.faults import FORBIDDEN, MISSING, UNSUPPORTED, meaning
+from penstock.log.kafka.faults import FORBIDDEN, MISSING, NAME_TAKEN, UNSUPPORTED, code_of, meaning, no_such_groups
 from penstock.log.kafka.marks import commit_marks
 from penstock.log.kafka.reader import record_of, taken
+from penstock.log.kafka.slot import Slot
 from penstock.log.kafka.telling import Telling
 from penstock.log.kafka.waiting import Waiting
 from penstock.record import Partition, Record
@@ -57,6 +59,7 @@ class Membership:
         self._connection, self._settings, self._topics = connection, settings, list(topics)
         self._stands, self._ownership, self._held = stands, ownership, held
         self._waiting = Waiting(stands)
+        self._slot = Slot(stands.admin, stands.group, str(settings.get("group.instance.id", "")))
         self._telling, self._thread, self._errands = Telling(listener, loop, errands), thread, errands
         self._commits_here = connection.options.delivery == "at_least_once"
         self._slice_seconds = ERRAND_SLICE_SECONDS if self._commits_here else SLICE_SECONDS
@@ -192,7 +195,7 @@ class Membership:
     def _after(self) -> None:
         if self._ownership.is_stale:
             self._look_again()
-        if self._must_rejoin:
+        if self._must_rejoin and not self._slot.is_resting:
             reason, self._must_rejoin = self._must_rejoin, ""
             self._rejoin([], reason)
         self._raise_failure()
@@ -217,16 +220,17 @@ class Membership:
 
     def _note(self, error: KafkaError, message: Any) -> None:
         where = f"reading {message.topic()}/{message.partition()}" if message.topic() else "reading"
-        code = error.code()
+        code = code_of(error)
         if code == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001
             self._out_of_range(Partition(message.topic(), message.partition()), error)
+        elif code in UNSUPPORTED and self._settings.get("group.protocol") == "consumer":
+            self._failure = no_such_groups(self._connection)
         elif code in MISSING or code in FORBIDDEN or code in UNSUPPORTED:
             self._failure = meaning(error, where, self._connection)
-        elif code == KafkaError.FENCED_INSTANCE_ID:
-            self._failure = LogError(
-                f"another worker joined group {self._stands.group!r} with this worker's slot: give each its own"
-            )
-        elif error.fatal():
+        elif code in NAME_TAKEN:
+            self._failure = self._slot.refused(code)
+            self._must_rejoin = error.str()
+        elif error.fatal() or code == KafkaError._FATAL:  # noqa: SLF001
             self._must_rejoin = error.str()
         else:
             logger.warning("%s: %s", where, self._connection.redacted(error.str()))
@@ -336,7 +340,8 @@ class Membership:
         """A new member instead of this one, which the group or the coordinator does not accept any more."""
         if self._consumer is None:
             return
-        logger.warning("joining group %s again: %s", self._stands.group, self._connection.redacted(reason))
+        level = logging.DEBUG if self._slot.is_contested else logging.WARNING
+        logger.log(level, "joining group %s again: %s", self._stands.group, self._connection.redacted(reason))
         old, self._consumer = self._consumer, None
         self._waiting.clear()
         self._forget(lost + self._ownership.remove(self._ownership.partitions()))

@@ -56,7 +56,8 @@ class KafkaOptions:
     """`at_least_once` uses no transactions, for clusters whose ACLs refuse them: results first, then progress. Nothing is
     lost; a worker that dies between the two doubles results, with the same ids."""
     static_membership: bool = False
-    """A worker that restarts with the same `slot` within the session time-out gets its partitions back without a rebalance."""
+    """A worker that restarts with the same `slot` within the session time-out gets its partitions back without a rebalance.
+    With `group_protocol` `auto` groups are classic then: only those take a worker back that was killed a moment ago."""
     replication_factor: int = -1
     """Copies of each partition of topics that are made; -1: the broker's default."""
     connect_timeout_seconds: float = 8.0

@@ -1,0 +1,110 @@
+"""`penstock schema`: what stands in the topics, for producers and readers in any language.
+
+terminal → [schema] → contracts
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from penstock import __version__
+from penstock.cli.command import Invocation, command
+from penstock.cli.completion import complete_tasks
+from penstock.cli.console import emit_page, line, tell
+from penstock.cli.failures import CHECK_FAILED
+from penstock.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from penstock.task import Task
+
+DOCUMENT = "asyncapi.json"
+
+
+@command
+def schema(
+    invocation: Invocation,
+    references: Annotated[
+        list[str],
+        typer.Argument(metavar="MODULE:TASK...", help="module:name, file.py:name.", autocompletion=complete_tasks),
+    ],
+    *,
+    directory: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help=f"Write {DOCUMENT} and a JSON Schema per kind of record."),
+    ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option("--check", metavar="DIR", help="Say what breaks for readers and producers of the schemas in DIR."),
+    ] = None,
+) -> None:
+    """Print an AsyncAPI 3 document of the tasks' topics, write its JSON Schemas, or check a change against older ones."""
+    from penstock.cli.loading import load_tasks
+    from penstock.contracts.asyncapi import document, schema_files
+    from penstock.settings import KafkaAddress
+
+    tasks = load_tasks(references, policy=invocation.settings.policy)
+    if against is not None:
+        _check(tasks, against)
+        return
+    address = invocation.settings.log_address
+    brokers = address.brokers.split(",") if isinstance(address, KafkaAddress) else ()
+    whole = document(tasks, version=__version__, brokers=brokers)
+    if directory is None:
+        emit_page(whole)
+        return
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, content in {DOCUMENT: whole, **schema_files(tasks)}.items():
+        (directory / name).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        if not invocation.is_quiet:
+            tell(f"wrote {directory / name}")
+
+
+def _check(tasks: Sequence[Task[Any, Any]], against: Path) -> None:
+    from penstock.contracts.asyncapi import schema_files
+    from penstock.contracts.evolution import breaks
+    from penstock.contracts.records import result_as_read
+
+    found: list[str] = []
+    if not list(against.glob("*.json")):
+        raise SettingsError(
+            f"--check {against}: no schemas there; write today's with `penstock schema … --out {against}`"
+        )
+    now = schema_files(tasks)
+    for name, new in now.items():
+        path = against / name
+        if not path.exists():
+            tell(f"new: {name}")
+            continue
+        old = _read(path)
+        if name.endswith(".event.json"):
+            found += [f"{name}, events of yesterday's producers: {text}" for text in breaks(old, new)]
+            continue
+        found += [f"{name}, readers of yesterday: {text}" for text in breaks(new, old)]
+        by_name = {f"{task.name}.result.json": task for task in tasks}
+        if name in by_name:
+            read = result_as_read(by_name[name])
+            found += [f"{name}, results of yesterday: {text}" for text in breaks(old, read)]
+    for text in found:
+        line(text)
+    if found:
+        tell(
+            "a change that breaks needs a topic of its own for a while: see docs/reference/records.md, 'What may change'"
+        )
+        raise typer.Exit(CHECK_FAILED)
+    tell(f"nothing breaks: {len(now)} schemas against {against}")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{path} is no JSON Schema: {error}") from error
+    if not isinstance(found, dict):
+        raise SettingsError(f"{path} is no JSON Schema: an object is wanted")
+    return found

@@ -1,0 +1,1 @@
+"""What `penstock plan` and the question before a long backlog know: samples, limits, and what was measured."""

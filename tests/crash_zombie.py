@@ -1,0 +1,137 @@
+"""A zombie: a worker that is stopped past its session, loses its partitions meanwhile and then goes on as if nothing had been.
+
+crash → [crash zombie] → crash worker
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from penstock.log.base import EventLog
+from penstock.log.state import STATE_TOPIC, read_state
+from penstock.record import Partition
+
+if TYPE_CHECKING:
+    from crash import Stage
+    from crash_worker import WorkerProcess
+
+PATIENCE_SECONDS = 90.0
+
+
+@dataclass
+class Zombie:
+    """One of them, and what became of its partitions and of its late answers."""
+
+    worker: str
+    at_risk: int
+    """Items asked and not committed when it was stopped."""
+    moved: frozenset[Partition] = frozenset()
+    """Its partitions: each had another owner while it was stopped, who answered all that stood there."""
+    asked: frozenset[str] = frozenset()
+    """All calls that it had begun until then: whatever of them was not committed by then may not become a result any more."""
+    late: list[str] = field(default_factory=list)
+    """Those of which something did."""
+    known: int = 0
+    """Items of these calls that were waste before it went on."""
+    refused: int = 0
+    """Answers of these calls that came to nothing since: on waste records, not on results."""
+
+    def assert_refused(self) -> None:
+        """Law 3: no progress after a revoke, and law 9: a late answer is waste."""
+        assert self.moved
+        assert self.late == [], f"{self.worker} committed answers after it had lost its partitions"
+        assert 0 < self.refused <= self.at_risk
+
+    async def count(self, log: EventLog) -> int:
+        """Look once more what was refused."""
+        items = sum(waste["items"] for waste in await wasted(log) if waste["call"] in self.asked)
+        self.refused = items - self.known
+        return items
+
+    def __str__(self) -> str:
+        return (
+            f"zombie {self.worker}: {len(self.moved)} partitions moved and went on without it, {self.at_risk} items at risk, "
+            f"of these {self.refused} refused and written as waste, {len(self.late)} committed late"
+        )
+
+
+async def make_zombie(stage: Stage, worker: WorkerProcess) -> None:
+    """SIGSTOP until its neighbours have its partitions and have answered what stands there; then SIGCONT."""
+    before = await owners(stage.eyes, worker.group)
+    kill = await stage.freeze(worker)
+    zombie = Zombie(worker.name, kill.at_risk)
+    assert kill.at_risk, f"{worker.name} had nothing in flight: as a zombie it proves nothing"
+
+    async def has_moved() -> bool:
+        zombie.moved = await _moved(stage.eyes, worker.group, before)
+        return bool(zombie.moved)
+
+    await _until(has_moved, f"the partitions of {worker.name} have other owners")
+    reads = worker.task.reads
+    ends = {p: bounds.high for p, bounds in (await stage.eyes.bounds(reads)).items() if p in zombie.moved}
+
+    async def is_answered() -> bool:
+        done = await stage.eyes.committed(worker.group, reads)
+        return all(p in done and all(n in done[p] for n in range(done[p].base, end)) for p, end in ends.items() if end)
+
+    await _until(is_answered, f"others answered what stood in {sorted(ends)}")
+    await stage.look()
+    zombie.asked = frozenset(call for call, (asker, _) in stage.calls.items() if asker is worker)
+    stage.zombies.append(zombie)
+
+    zombie.known = await zombie.count(stage.eyes)
+    worker.signal(signal.SIGCONT)
+
+    async def is_refused() -> bool:
+        await zombie.count(stage.eyes)
+        return zombie.refused > 0
+
+    await _until(is_refused, f"late answers of {worker.name} are on waste records")
+
+
+async def owners(log: EventLog, group: str) -> dict[Partition, str]:
+    """Who of a group's living members has which partition, once each is somebody's."""
+    found: dict[Partition, str] = {}
+
+    async def are_known() -> bool:
+        members = (await log.groups()).get(group, [])
+        found.clear()
+        found.update({p: member.member for member in members if member.is_alive for p in member.partitions})
+        return bool(members) and all(m.is_alive and m.partitions for m in members)
+
+    await _until(are_known, f"every member of {group} lives and owns partitions")
+    return found
+
+
+async def _moved(log: EventLog, group: str, before: dict[Partition, str]) -> frozenset[Partition]:
+    """What a member had that is gone now, once all of it is another's."""
+    members = [member for member in (await log.groups()).get(group, []) if member.is_alive]
+    gone = set(before.values()) - {member.member for member in members}
+    theirs = {partition for member in members for partition in member.partitions}
+    mine = frozenset(partition for partition, member in before.items() if member in gone)
+    return mine if mine <= theirs else frozenset()
+
+
+async def wasted(log: EventLog) -> list[dict[str, Any]]:
+    """Money spent for nothing, call by call, and why."""
+    found = []
+    for partition, bounds in (await log.bounds(STATE_TOPIC)).items():
+        at = bounds.low
+        while records := await log.read(partition, at, 5_000):
+            states = map(read_state, records)
+            found += [state.value for state in states if state.kind == "waste" and state.value]
+            at = records[-1].offset + 1
+    return found
+
+
+async def _until(is_so: Callable[[], Awaitable[bool]], what: str) -> None:
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not await is_so():  # noqa: ASYNC110 - another process
+                await asyncio.sleep(0.2)
+    except TimeoutError:
+        raise AssertionError(f"never happened: {what}") from None
