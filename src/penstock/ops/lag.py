@@ -1,6 +1,6 @@
-"""How much waits before a pipeline, and for how long already: asked of the log now and then, beside the work.
+"""How much waits before a pipeline or a sink, and for how long already: asked of the log now and then, beside the work.
 
-log, checkpoint → [lag] → metrics, health
+log, checkpoint, delivery → [lag] → metrics, health
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import logging
 import time
 from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 from penstock.errors import PenstockError
 from penstock.telemetry.pulse import Trouble
@@ -18,11 +18,9 @@ from penstock.telemetry.pulse import Trouble
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from penstock.engine.pipeline import Pipeline
     from penstock.log.base import Bounds, EventLog
     from penstock.log.offset_map import OffsetMap
     from penstock.record import Partition
-    from penstock.task import Task
 
 logger = logging.getLogger("penstock.ops")
 LOOK_TIMEOUT_SECONDS = 30.0
@@ -31,7 +29,7 @@ SOON_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """What waited in the owned partitions of one task when it was looked at last."""
+    """What waited in the owned partitions of one task or sink when it was looked at last."""
 
     records: int = 0
     """Offsets that are not resolved."""
@@ -47,12 +45,28 @@ class Lag:
         return 0.0 if self.oldest_ms is None else max(0.0, time.time() - self.oldest_ms / 1000)
 
 
+class Follower(Protocol):
+    """Who reads topics with a group: a pipeline, or the delivery loop of a sink."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def group(self) -> str: ...
+    @property
+    def topics(self) -> Sequence[str]: ...
+    @property
+    def has_joined(self) -> bool: ...
+    def positions(self) -> dict[Partition, OffsetMap]:
+        """Where it stands in the partitions that it owns."""
+        ...
+
+
 class LagWatch:
     """Looks every so often. What the log does not tell is trouble, never an end of the work."""
 
-    def __init__(self, log: EventLog, pipelines: Sequence[Pipeline], interval_seconds: float) -> None:
+    def __init__(self, log: EventLog, followers: Sequence[Follower], interval_seconds: float) -> None:
         self._log = log
-        self._pipelines = pipelines
+        self._followers = followers
         self._interval_seconds = interval_seconds
         self._heads: dict[Partition, tuple[int, int]] = {}
         self.lags: dict[str, Lag] = {}
@@ -69,8 +83,8 @@ class LagWatch:
         """Ask the log once."""
         try:
             async with asyncio.timeout(LOOK_TIMEOUT_SECONDS):
-                for pipeline in self._pipelines:
-                    self.lags[pipeline.task.name] = await self._of(pipeline)
+                for follower in self._followers:
+                    self.lags[follower.name] = await self._of(follower)
         except PenstockError as error:
             self.trouble.begin(str(error))
         except TimeoutError:
@@ -82,14 +96,14 @@ class LagWatch:
             self.trouble.end()
 
     def _is_settled(self) -> bool:
-        return all(p.positions() or self.lags.get(p.task.name, Lag()).is_spare for p in self._pipelines)
+        return all(one.positions() or self.lags.get(one.name, Lag()).is_spare for one in self._followers)
 
-    async def _of(self, pipeline: Pipeline) -> Lag:
-        if not pipeline.reading().has_joined:
+    async def _of(self, follower: Follower) -> Lag:
+        if not follower.has_joined:
             return Lag()
-        positions = pipeline.positions()
+        positions = follower.positions()
         if not positions:
-            return Lag(seen_at=time.time(), is_spare=await self._is_spare(pipeline.task))
+            return Lag(seen_at=time.time(), is_spare=await self._is_spare(follower))
         records, oldest = 0, None
         for topic in sorted({partition.topic for partition in positions}):
             bounds = await self._log.bounds(topic)
@@ -114,9 +128,9 @@ class LagWatch:
             offset, timestamp_ms = self._heads[partition] = first[0].offset, first[0].timestamp_ms
         return waiting, timestamp_ms
 
-    async def _is_spare(self, task: Task[Any, Any]) -> bool:
-        """Whether living members of the group own every partition of what the task reads, its retry topic too."""
-        members = (await self._log.groups()).get(task.group, [])
+    async def _is_spare(self, follower: Follower) -> bool:
+        """Whether living members of the group own every partition of what it reads, a task's retry topic too."""
+        members = (await self._log.groups()).get(follower.group, [])
         owned = {partition for member in members if member.is_alive for partition in member.partitions}
-        wanted = [partition for topic in task.topics for partition in await self._log.bounds(topic)]
+        wanted = [partition for topic in follower.topics for partition in await self._log.bounds(topic)]
         return owned.issuperset(wanted)
