@@ -6,6 +6,7 @@ terminal → [deliver] → wiring → worker → sinks
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import time
 from dataclasses import replace
@@ -71,6 +72,7 @@ def deliver(
     if is_simulated:
         settings = settings.model_copy(update={"deliver": replace(settings.deliver, simulated="deliver")})
     start_logging(is_quiet=invocation.is_quiet)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     run_async(_work(invocation, settings, wanted, references or [], until_idle=until_idle))
 
 
@@ -169,6 +171,7 @@ async def waiting(log: EventLog, loops: Sequence[DeliveryLoop]) -> int:
     """Partitions in which something is not delivered; one that a group has not touched yet counts too."""
     count = 0
     for loop in loops:
+        count += not loop.is_settled
         for topic in loop.topics:
             done = await log.committed(loop.group, topic)
             for partition, kept in (await log.bounds(topic)).items():

@@ -30,13 +30,19 @@ class DatabaseOptions:
     review_labels: tuple[str, ...] = ("hold",)
     """Verdicts that a person shall see (`needs_review`), besides provisional and unsure ones."""
     max_batch_items: int = 1_000
+    """Written in one transaction at most."""
     connect_timeout_seconds: float = 5.0
+    """For a connection; on SQLite, for another program that has the file."""
     statement_timeout_seconds: float = 30.0
+    """For one statement, on PostgreSQL."""
     keep_days: float | None = None
     """Verdicts and decisions older than this are deleted; for ever unless given."""
     keep_letters_days: float | None = None
+    """The same for dead letters, which hold events."""
     keep_costs_days: float | None = None
+    """The same for costs, which hold neither events nor ids of them."""
     prune_interval_seconds: float = 600.0
+    """How often old rows are looked for."""
     prune_batch_rows: int = 5_000
     """Deleted in one transaction at most, so that nothing waits long for it."""
 
