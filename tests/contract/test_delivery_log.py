@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from log_fixtures import unique
+
 from penstock import Delivery, Refused, SinkAway
 from penstock.cli.deliver import waiting
 from penstock.log.base import EventLog
