@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 from fakes import Label, Note
-from penstock import Answer, Charge, Deferred, Delivery, NewRecord, Refused, Responder, Result, Sink, SinkOptions, Task
+from penstock import Answer, Charge, Deferred, Delivery, NewRecord, Refused, Responder, Sink, SinkOptions, Task
 from penstock.engine.cascade import Ending, Erased
 from penstock.engine.publish import Publisher
-from penstock.erasure import Erasure
 from penstock.log.base import EventLog, TopicSpec
 from penstock.log.topics import state_spec
 from penstock.outcome import Failure
-from penstock.record import Partition, Position, Record
+from penstock.record import Partition, Record
 from penstock.sinks.delivery import DeliveryLoop
 from penstock.sinks.options import DeliveryOptions
 from penstock.sinks.reading import Feed, feeds_of, read_delivery

@@ -47,8 +47,18 @@ from penstock.settings_sources import (
     place_of,
     read_secret_files,
 )
+from penstock.sinks.options import DeliveryOptions
+from penstock.store.options import DatabaseOptions
 
 MASK = "**********"
+_PASSWORD_IN_URL = re.compile(r"(://[^/@:\s]*:)[^/@\s]+@")
+
+
+@dataclass(frozen=True, slots=True)
+class SinksOptions:
+    """Where results go: a table for each sink that comes with Penstock."""
+
+    database: DatabaseOptions = field(default_factory=DatabaseOptions)
 
 
 class SqliteAddress(NamedTuple):
@@ -132,7 +142,11 @@ class Settings(BaseSettings):
         description="Whether verdicts depend on the size of batches, watched by asking twice.",
     )
     retry: RetryOptions = Field(default_factory=RetryOptions, description="How items are asked again.")
-    ops: OpsOptions = Field(default_factory=OpsOptions, description="Metrics and health of `penstock run`.")
+    deliver: DeliveryOptions = Field(default_factory=DeliveryOptions, description="How results are delivered to sinks.")
+    sinks: SinksOptions = Field(default_factory=SinksOptions, description="The sinks that come with Penstock.")
+    ops: OpsOptions = Field(
+        default_factory=OpsOptions, description="Metrics and health of `penstock run` and `penstock deliver`."
+    )
     sqlite: SqliteOptions = Field(default_factory=SqliteOptions, description="The embedded log.")
     kafka_log: KafkaOptions = Field(
         default_factory=KafkaOptions, description="The log on Kafka; `[kafka]` is for librdkafka's own properties."
@@ -213,6 +227,8 @@ class LoadedSettings:
 def _masked(path: Keys, value: Any) -> Any:
     if isinstance(value, SecretStr) or (isinstance(value, str) and value and SENSITIVE.search(path[-1])):
         return MASK
+    if isinstance(value, str):
+        return _PASSWORD_IN_URL.sub(rf"\1{MASK}@", value)
     return value
 
 

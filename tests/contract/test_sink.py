@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -45,14 +46,15 @@ class Bench:
     """A result that this sink will never take; None where it takes everything."""
 
 
-def _database(url: str, tmp_path: Path, go_away: Callable[[], None], come_back: Callable[[], None]) -> Bench:
-    options = DatabaseOptions(url=url, connect_timeout_seconds=1.0)
+def _database(url: str, go_away: Callable[[], None], come_back: Callable[[], None]) -> Bench:
+    options = DatabaseOptions(url=url, connect_timeout_seconds=0.5)
 
     def seen() -> dict[str, Any]:
         engine = create_engine(options.address())
         try:
             with engine.connect() as connection:
-                return dict(connection.execute(select(verdicts.c.event_id, verdicts.c.label)).tuples().all())
+                found = connection.execute(select(verdicts.c.event_id, verdicts.c.label))
+                return {row.event_id: row.label for row in found}
         finally:
             engine.dispose()
 
@@ -68,22 +70,17 @@ def _sqlite(tmp_path: Path) -> Bench:
     engine = connect(options)
     upgrade(engine)
     engine.dispose()
-    away = tmp_path / "away.db"
-    wal = [file.with_name(f"{file.name}{suffix}") for suffix in ("", "-wal", "-shm")]
+    other: list[sqlite3.Connection] = []
 
     def go_away() -> None:
-        for one in wal:
-            if one.exists():
-                one.rename(away.with_name(one.name.replace("store", "away")))
-        file.mkdir()
+        """Another program has the file for itself."""
+        other.append(sqlite3.connect(file, isolation_level=None))
+        other[0].execute("BEGIN EXCLUSIVE")
 
     def come_back() -> None:
-        file.rmdir()
-        for one in wal:
-            if (kept := away.with_name(one.name.replace("store", "away"))).exists():
-                kept.rename(one)
+        other.pop().close()
 
-    return _database(f"sqlite:{file}", tmp_path, go_away, come_back)
+    return _database(f"sqlite:{file}", go_away, come_back)
 
 
 def _files(tmp_path: Path) -> Bench:
@@ -123,7 +120,7 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
     engine = connect(DatabaseOptions(url=url))
     upgrade(engine)
     engine.dispose()
-    return _database(url, tmp_path, server.stop, server.start)
+    return _database(url, server.stop, server.start)
 
 
 @pytest.fixture

@@ -26,6 +26,9 @@ COMMANDS = (
     "init",
     "try",
     "run",
+    "deliver",
+    "redeliver",
+    "db",
     "produce",
     "topics",
     "simulate",
@@ -66,7 +69,7 @@ def test_help_names_every_command_and_the_exit_codes(cli):
     assert "2 wrong usage or settings" in shown
 
 
-@pytest.mark.parametrize("name", [*COMMANDS, "topics create", "topics list", "config show"])
+@pytest.mark.parametrize("name", [*COMMANDS, "topics create", "topics list", "config show", "db upgrade", "db status"])
 def test_every_command_explains_itself_and_stands_in_the_docs(cli, name):
     """--help works everywhere, and docs/reference/cli.md has a section on it."""
     assert "Usage: " in cli.done(*name.split(), "--help")

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import typer
 
-from penstock.cli import config, topics
+from penstock.cli import config, db, topics
 from penstock.cli.command import finish
+from penstock.cli.deliver import deliver, redeliver
 from penstock.cli.demo import demo
 from penstock.cli.doctor import doctor
 from penstock.cli.init import init
@@ -40,8 +41,11 @@ app.command("try", rich_help_panel=START)(try_one)
 app.command("doctor", rich_help_panel=START)(doctor)
 app.command("plan", rich_help_panel=START)(plan)
 app.command("run", rich_help_panel=WORK)(run)
+app.command("deliver", rich_help_panel=WORK)(deliver)
+app.command("redeliver", rich_help_panel=WORK)(redeliver)
 app.command("produce", rich_help_panel=WORK)(produce)
 app.add_typer(topics.app, name="topics", rich_help_panel=WORK)
+app.add_typer(db.app, name="db", rich_help_panel=WORK)
 app.command("simulate", rich_help_panel=WORK)(simulate)
 app.command("schema", rich_help_panel=LOOK)(schema)
 app.command("status", rich_help_panel=LOOK)(status)

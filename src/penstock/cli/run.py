@@ -58,7 +58,7 @@ def run(
     tasks = [with_codec(settings, task) for task in load_tasks(references, policy=settings.policy)]
     if not is_simulated and any(isinstance(step.tier, str) for task in tasks for step in task.route.steps):
         need_credentials(settings)
-    _start_logging(is_quiet=invocation.is_quiet)
+    start_logging(is_quiet=invocation.is_quiet)
     run_async(patiently(lambda: _check(invocation, tasks, says_yes=says_yes or is_simulated)))
     with answering(settings, is_simulated=is_simulated) as answers:
         if answers.is_simulated and not invocation.is_quiet:
@@ -66,7 +66,8 @@ def run(
         run_async(_work(invocation, answers.settings, tasks, until_idle=until_idle))
 
 
-def _start_logging(*, is_quiet: bool) -> None:
+def start_logging(*, is_quiet: bool) -> None:
+    """To stderr, as workers and sinks do."""
     logging.basicConfig(
         stream=sys.stderr,
         level=logging.WARNING if is_quiet else logging.INFO,
@@ -128,7 +129,7 @@ async def _work(
             tell(_told(pipeline))
 
 
-async def _report(worker: Worker) -> None:
+async def _report(worker: Worker[Pipeline]) -> None:
     """A line per task now and then, while there is something new to say."""
     told: dict[str, str] = {}
     while True:
@@ -148,7 +149,7 @@ def _told(pipeline: Pipeline) -> str:
     )
 
 
-async def _until_idle(invocation: Invocation, tasks: Sequence[Task[Any, Any]], worker: Worker) -> None:
+async def _until_idle(invocation: Invocation, tasks: Sequence[Task[Any, Any]], worker: Worker[Pipeline]) -> None:
     watch = asyncio.create_task(_idle(invocation, tasks))
     watch.add_done_callback(lambda _: worker.stop())
     try:

@@ -47,6 +47,7 @@ class DatabaseSink(Sink):
         self._database = options
         self._labels = {feed.task: feed.label for feed in feeds}
         self._thread = ThreadPoolExecutor(1, "penstock-database")
+        self._pruner = ThreadPoolExecutor(1, "penstock-retention")
         self._engine: Engine | None = None
         self._pruning: asyncio.Task[None] | None = None
         self._is_closing = False
@@ -77,7 +78,9 @@ class DatabaseSink(Sink):
         if self._pruning is not None:
             self._pruning.cancel()
             await asyncio.gather(self._pruning, return_exceptions=True)
-        await asyncio.to_thread(self._thread.shutdown)
+        # What runs in a thread is not cancelled: its connection must come back before the last is closed.
+        for thread in (self._thread, self._pruner):
+            await asyncio.to_thread(thread.shutdown)
         if self._engine is not None:
             self._engine.dispose()
 
@@ -105,7 +108,8 @@ class DatabaseSink(Sink):
     async def _prune(self, engine: Engine) -> None:
         while True:
             try:
-                gone = await asyncio.to_thread(prune_all, engine, self._database, lambda: self._is_closing)
+                act = (prune_all, engine, self._database, lambda: self._is_closing)
+                gone = await asyncio.get_running_loop().run_in_executor(self._pruner, *act)
             except StoreAway as away:
                 logger.info("retention waits: %s", away)
             except Exception:

@@ -97,6 +97,12 @@ class DeliveryLoop:
         """How far the owned partitions are delivered."""
         return dict(self._owned)
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is under way here and what a person wanted again is delivered."""
+        is_known = self.has_joined and not self._is_new and self._batch is None
+        return is_known and not self.orders.is_repeating(self._owned)
+
     async def run(self, stop: asyncio.Event, *, slot: str = "") -> None:
         """Work until `stop`; then finish the batch under way and leave the group. Raises what made it impossible."""
         self._stop = stop

@@ -27,6 +27,7 @@ class DeliveryOptions:
     first_wait_seconds: float = 0.5
     """After the first failure; then twice as long each time, with jitter."""
     max_wait_seconds: float = 60.0
+    """The longest wait between two tries; a sink that says how long it wants is obeyed."""
     max_attempts: int = 5
     """Tries of a delivery that fails by itself while its neighbours pass."""
     max_buffer_bytes: int = 16 * 1024 * 1024

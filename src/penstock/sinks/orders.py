@@ -18,7 +18,7 @@ from penstock.log.state import STATE_TOPIC, State, read_state, state_record
 from penstock.record import NewRecord, Partition
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from penstock.log.base import EventLog
 
@@ -104,6 +104,13 @@ class Orders:
             # Where there is nothing to repeat that is remembered too: a later look would find other bounds.
             return Again(order, min(await self._log.offset_at(partition, from_ms), stands_at), stands_at)
         return known if known.next < known.end else None
+
+    def is_repeating(self, partitions: Iterable[Partition]) -> bool:
+        """Whether some of these are still to be delivered again."""
+        if self.redeliver is None:
+            return False
+        known = [self._done.get(f"{partition.topic}/{partition.number}") for partition in partitions]
+        return any(one is None or one.order != self.redeliver[0] or one.next < one.end for one in known)
 
     def is_noted(self, partition: Partition, again: Again) -> bool:
         """Whether it is known to be so far."""

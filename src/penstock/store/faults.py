@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError, ProgrammingError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from penstock.errors import PenstockError, SettingsError
@@ -52,21 +52,23 @@ def meaning(error: DBAPIError | PoolTimeout) -> PenstockError:
         return StoreAway("the database: all connections are in use")
     state = getattr(error.orig, "sqlstate", None) or ""
     said = _first_line(error)
-    is_missing = state in MISSING or "no such table" in said or "no such column" in said or "has no column" in said
-    if is_missing:
-        return SettingsError(
-            f"the database lacks tables or columns of this program ({said}): run `penstock db upgrade`"
-        )
-    for known, told in MISTAKES.items():
-        if state == known or (not state and _says(said, known)):
-            return SettingsError(f"the database refuses us: {told}\n  {said}")
-    if state.startswith(TOO_LARGE):
-        return RowRefused(f"the database will not take a value as large as this ({state})")
-    if isinstance(error, DataError | IntegrityError) and not isinstance(error, OperationalError | InterfaceError):
+    if (mistake := _mistake(state, said)) is not None:
+        return SettingsError(mistake)
+    is_refusal = isinstance(error, DataError | IntegrityError)
+    if is_refusal or state.startswith(TOO_LARGE):
         return RowRefused(f"the database will not take it ({state or type(error.orig).__name__})")
     if isinstance(error, ProgrammingError):
         return SettingsError(f"the database does not understand us: {said}")
     return StoreAway(f"the database: {said}")
+
+
+def _mistake(state: str, said: str) -> str | None:
+    if state in MISSING or "no such table" in said or "no such column" in said or "has no column" in said:
+        return f"the database lacks tables or columns of this program ({said}): run `penstock db upgrade`"
+    for known, told in MISTAKES.items():
+        if state == known or (not state and _says(said, known)):
+            return f"the database refuses us: {told}\n  {said}"
+    return None
 
 
 def _says(said: str, state: str) -> bool:

@@ -5,13 +5,18 @@ settings → [options] → schema, writing, retention
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
-from sqlalchemy import URL, make_url
-from sqlalchemy.exc import ArgumentError
 
 from penstock.errors import SettingsError
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
+
+_ADDRESS = re.compile(r"sqlite:.+|postgresql(\+psycopg)?://[^/]*/.+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,19 +30,27 @@ class DatabaseOptions:
     review_labels: tuple[str, ...] = ("hold",)
     """Verdicts that a person shall see (`needs_review`), besides provisional and unsure ones."""
     max_batch_items: int = 1_000
+    """Written in one transaction at most."""
     connect_timeout_seconds: float = 5.0
+    """For a connection; on SQLite, for another program that has the file."""
     statement_timeout_seconds: float = 30.0
+    """For one statement, on PostgreSQL."""
     keep_days: float | None = None
     """Verdicts and decisions older than this are deleted; for ever unless given."""
     keep_letters_days: float | None = None
+    """The same for dead letters, which hold events."""
     keep_costs_days: float | None = None
+    """The same for costs, which hold neither events nor ids of them."""
     prune_interval_seconds: float = 600.0
+    """How often old rows are looked for."""
     prune_batch_rows: int = 5_000
     """Deleted in one transaction at most, so that nothing waits long for it."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot work, naming the setting."""
-        self.address()
+        if not _ADDRESS.fullmatch(self.url):
+            got = "" if "@" in self.url else f", got {self.url!r}"  # there may be a password in it
+            raise SettingsError(f"sinks.database.url: write 'sqlite:FILE' or 'postgresql://USER@HOST:PORT/NAME'{got}")
         for name in ("keep_days", "keep_letters_days", "keep_costs_days"):
             value = getattr(self, name)
             if value is not None and not value > 0:
@@ -48,18 +61,16 @@ class DatabaseOptions:
 
     def address(self) -> URL:
         """As SQLAlchemy wants it, password included: never print it."""
-        kind, colon, rest = self.url.partition(":")
-        if kind == "sqlite" and rest and not rest.startswith("//"):
+        from sqlalchemy import URL, make_url  # noqa: PLC0415 - every command reads settings, few have a database
+        from sqlalchemy.exc import ArgumentError  # noqa: PLC0415
+
+        kind, _, rest = self.url.partition(":")
+        if kind == "sqlite" and not rest.startswith("//"):
             return URL.create("sqlite", database=rest)
         try:
             url = make_url(self.url)
-        except ArgumentError:
-            url = None
-        if url is None or not colon or url.get_backend_name() not in {"postgresql", "sqlite"} or not url.database:
-            raise SettingsError(
-                "sinks.database.url: write 'sqlite:FILE' or 'postgresql://USER@HOST:PORT/NAME'"
-                f"{'' if '@' in self.url else f', got {self.url!r}'}"
-            )
+        except (ArgumentError, ValueError):
+            raise SettingsError("sinks.database.url: this is no address of a database") from None
         if url.get_backend_name() == "postgresql":
             url = url.set(drivername="postgresql+psycopg")
             if self.password is not None:

@@ -20,7 +20,10 @@ def run() -> None:
             dialect_name=dialect, target_metadata=metadata, version_table=VERSION_TABLE, literal_binds=True
         )
     else:
-        context.configure(connection=connection, target_metadata=metadata, version_table=VERSION_TABLE)
+        # SQLite's tables are made inside a transaction too: it was begun by hand.
+        context.configure(
+            connection=connection, target_metadata=metadata, version_table=VERSION_TABLE, transactional_ddl=True
+        )
     with context.begin_transaction():
         context.run_migrations()
 

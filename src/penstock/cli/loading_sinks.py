@@ -1,0 +1,60 @@
+"""`database` or `MODULE:SINK` as users write it, to the sink that they mean.
+
+terminal → [loading_sinks] → sink
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from penstock.cli.loading import module_of, split_reference
+from penstock.errors import SettingsError
+from penstock.sinks.base import Sink
+from penstock.sinks.reading import feeds_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from penstock.settings import Settings
+    from penstock.task import Task
+
+
+def load_sinks(settings: Settings, names: Sequence[str], tasks: Sequence[Task[Any, Any]]) -> list[Sink]:
+    """One sink per name."""
+    from penstock.wiring import SINKS, made_sink
+
+    feeds = feeds_of(tasks)
+    return [
+        made_sink(name, settings, feeds) if name in SINKS or ":" not in name else _users_own(name) for name in names
+    ]
+
+
+def _users_own(reference: str) -> Sink:
+    """A sink, or what makes one when it is called without arguments."""
+    source, attribute = split_reference(reference)
+    if not source or not attribute:
+        raise SettingsError(f"{reference!r} names no sink: write MODULE:SINK")
+    found = getattr(module_of(source, Path.cwd()), attribute, None)
+    if callable(found) and not isinstance(found, Sink):
+        found = found()
+    if not isinstance(found, Sink):
+        raise SettingsError(f"{reference} is no sink: make it an object of a class that extends penstock.Sink")
+    return found
+
+
+def name_of(reference: str) -> str:
+    """The sink's own name, for orders: those of its group. A user's sink may be given by either."""
+    return _users_own(reference).name if ":" in reference else reference
+
+
+def known_tasks(settings: Settings, given: Sequence[str]) -> list[Task[Any, Any]]:
+    """The tasks of the command line, else those of `deliver.tasks`."""
+    from penstock.cli.loading import load_tasks
+
+    references = given or settings.deliver.tasks
+    if not references:
+        raise SettingsError(
+            'whose results? give --task MODULE:TASK, or set deliver.tasks, as in deliver.tasks = ["review_moderation:moderator"]'
+        )
+    return load_tasks(references)
