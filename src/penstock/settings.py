@@ -48,6 +48,7 @@ from penstock.settings_sources import (
     read_secret_files,
 )
 from penstock.sinks.options import DeliveryOptions
+from penstock.sinks.webhook.options import WebhookOptions
 from penstock.store.options import DatabaseOptions
 
 MASK = "**********"
@@ -59,6 +60,8 @@ class SinksOptions:
     """Where results go: a table for each sink that comes with Penstock."""
 
     database: DatabaseOptions = field(default_factory=DatabaseOptions)
+    webhooks: dict[str, WebhookOptions] = field(default_factory=dict)
+    """Endpoints by name."""
 
 
 class SqliteAddress(NamedTuple):

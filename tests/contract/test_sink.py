@@ -9,7 +9,7 @@ import importlib.util
 import json
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,12 @@ from penstock.record import NewRecord
 from penstock.sinks.database import DatabaseSink
 from penstock.sinks.delivery import DeliveryLoop
 from penstock.sinks.reading import feeds_of
+from penstock.sinks.webhook.sink import WebhookSink
 from penstock.store.options import DatabaseOptions
 from penstock.store.schema import connect, upgrade
 from penstock.store.tables import verdicts
 from sink_feed import QUICK, TASK, Feeder, deliveries, delivering, letters_in, made_topics, until
+from webhook_receiver import Receiver
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -105,14 +107,35 @@ def _files(tmp_path: Path) -> Bench:
     return Bench(lambda: module.FileSink(folder), seen, go_away, come_back, Feeder().result("e/" + "x" * 5000))
 
 
-SINKS = ["sqlite", "files", pytest.param("postgresql", marks=pytest.mark.slow)]
+def _webhook(tmp_path: Path, receiver: Receiver) -> Bench:
+    database = DatabaseOptions(url=f"sqlite:{tmp_path / 'store.db'}")
+    refusable = Feeder().result("e" * 30_000)
+    return Bench(
+        lambda: WebhookSink("shop", receiver.options(), database),
+        receiver.labels,
+        receiver.stop,
+        receiver.start,
+        refusable,
+    )
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    made = Receiver()
+    yield made
+    made.close()
+
+
+SINKS = ["sqlite", "files", "webhook", pytest.param("postgresql", marks=pytest.mark.slow)]
 
 
 @pytest.fixture(params=SINKS)
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
-    """Slack and webhooks join here."""
+    """Slack joins here."""
     if request.param == "sqlite":
         return _sqlite(tmp_path)
+    if request.param == "webhook":
+        return _webhook(tmp_path, request.getfixturevalue("receiver"))
     if request.param == "files":
         return _files(tmp_path)
     server = request.getfixturevalue("postgres")

@@ -38,7 +38,10 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 def deliver(
     invocation: Invocation,
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[SINK]...", help="database, or MODULE:SINK for one of your own.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[SINK]...", help="database, webhooks, webhook.NAME, or MODULE:SINK for one of your own."
+        ),
     ] = None,
     *,
     references: Annotated[
@@ -79,7 +82,10 @@ def deliver(
 @command
 def redeliver(
     invocation: Invocation,
-    name: Annotated[str, typer.Argument(metavar="SINK", help="database, or MODULE:SINK for one of your own.")],
+    name: Annotated[
+        str,
+        typer.Argument(metavar="SINK", help="database, webhooks, webhook.NAME, or MODULE:SINK for one of your own."),
+    ],
     *,
     start: Annotated[
         str,
@@ -89,14 +95,16 @@ def redeliver(
     ],
 ) -> None:
     """Deliver once more what was written since a time. Runs where the sink runs, before anything newer."""
-    from penstock.cli.loading_sinks import name_of
+    from penstock.cli.loading_sinks import names_of
     from penstock.sinks.orders import redeliver_order
 
-    group = invocation.settings.deliver.group_prefix + name_of(name)
+    settings = invocation.settings
+    groups = [settings.deliver.group_prefix + one for one in names_of(name, settings)]
     from_ms = moment_of(start, time.time())
-    run_async(_append(invocation, [redeliver_order(group, from_ms)]))
+    run_async(_append(invocation, [redeliver_order(group, from_ms) for group in groups]))
     told = datetime.fromtimestamp(from_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    tell(f"{group} delivers again what was written since {told}: at once where it runs, else when it starts")
+    for group in groups:
+        tell(f"{group} delivers again what was written since {told}: at once where it runs, else when it starts")
 
 
 def moment_of(text: str, now: float) -> int:
@@ -113,14 +121,15 @@ def moment_of(text: str, now: float) -> int:
 
 
 async def _order_each(invocation: Invocation, names: Sequence[str], *, is_pause: bool) -> None:
-    from penstock.cli.loading_sinks import name_of
+    from penstock.cli.loading_sinks import names_of
     from penstock.sinks.orders import pause_order, resume_order
 
-    prefix = invocation.settings.deliver.group_prefix
+    settings = invocation.settings
+    groups = [settings.deliver.group_prefix + one for name in names for one in names_of(name, settings)]
     order = pause_order if is_pause else resume_order
-    await _append(invocation, [order(prefix + name_of(name)) for name in names])
-    for name in names:
-        tell(f"{prefix}{name_of(name)} {'waits, until --resume' if is_pause else 'goes on'}")
+    await _append(invocation, [order(group) for group in groups])
+    for group in groups:
+        tell(f"{group} {'waits, until --resume' if is_pause else 'goes on'}")
 
 
 async def _append(invocation: Invocation, orders: list[NewRecord]) -> None:

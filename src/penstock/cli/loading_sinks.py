@@ -1,4 +1,4 @@
-"""`database` or `MODULE:SINK` as users write it, to the sink that they mean.
+"""`database`, `webhooks`, `webhook.NAME` or `MODULE:SINK` as users write it, to the sink that they mean.
 
 terminal → [loading_sinks] → sink
 """
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 
 def load_sinks(settings: Settings, names: Sequence[str], tasks: Sequence[Task[Any, Any]]) -> list[Sink]:
-    """One sink per name."""
-    from penstock.wiring import SINKS, made_sink
+    """One sink per name, but for `webhooks`, which are as many as there are endpoints."""
+    from penstock.wiring import made_sinks
 
     feeds = feeds_of(tasks)
     return [
-        made_sink(name, settings, feeds) if name in SINKS or ":" not in name else _users_own(name) for name in names
+        sink for name in names for sink in ([_users_own(name)] if ":" in name else made_sinks(name, settings, feeds))
     ]
 
 
@@ -43,9 +43,15 @@ def _users_own(reference: str) -> Sink:
     return found
 
 
-def name_of(reference: str) -> str:
-    """The sink's own name, for orders: those of its group. A user's sink may be given by either."""
-    return _users_own(reference).name if ":" in reference else reference
+def names_of(reference: str, settings: Settings) -> list[str]:
+    """The sinks' own names, for orders: those of their groups. A user's sink may be given by either."""
+    if ":" in reference:
+        return [_users_own(reference).name]
+    if reference == "webhooks":
+        from penstock.wiring import endpoints
+
+        return [f"webhook.{endpoint}" for endpoint in endpoints(reference, settings)]
+    return [reference]
 
 
 def known_tasks(settings: Settings, given: Sequence[str]) -> list[Task[Any, Any]]:

@@ -131,6 +131,7 @@ class Refused:
     """For people; no text of the event and no secret."""
     reason: str = "refused"
     """A word of few, for metrics and lists."""
+    attempts: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +168,16 @@ class Sink(ABC):
     @abstractmethod
     async def deliver(self, batch: Sequence[Delivery]) -> Iterable[Refused] | None:
         """Take all of it, but for what is refused. When this returns the batch is durable where it was sent to."""
+
+    async def given_up(self) -> Sequence[Refused]:
+        """What `deliver` took on to try again by itself and could not deliver after all: it becomes dead letters.
+
+        Asked for every so often, for sinks that keep an outbox. It may raise what `deliver` may.
+        """
+        return ()
+
+    async def buried(self, refused: Sequence[Refused]) -> None:  # noqa: B027 - likewise
+        """The dead letters of what was given up are committed: forget it. After a crash before this it is asked for again."""
 
     async def close(self) -> None:  # noqa: B027 - likewise
         """Give back what `open` took. Called after a failed `open` too."""

@@ -21,6 +21,7 @@ from penstock.sinks.base import Refused
 from penstock.sinks.batch import Batch
 from penstock.sinks.buffer import Buffer
 from penstock.sinks.counts import DeliveryCounts
+from penstock.sinks.given_up import GivenUp
 from penstock.sinks.offering import Offering
 from penstock.sinks.options import DEFAULTS, NAME, DeliveryOptions
 from penstock.sinks.orders import Again, Orders
@@ -78,6 +79,7 @@ class DeliveryLoop:
         self._options = options
         self._screen = Screen(sink, feeds, self.group, self.counts, simulated=options.simulated == "deliver")
         self._offering = Offering(sink, options, self.counts, self.trouble, self._bury)
+        self._given_up = GivenUp(sink, self._bury, self._commit_letters)
         self._buffer = Buffer(sink.options.max_batch_items, options.max_buffer_bytes, sink.options.max_wait_seconds)
         self._owned: dict[Partition, OffsetMap] = {}
         self._batch: Batch | None = None
@@ -141,6 +143,7 @@ class DeliveryLoop:
         beside = [
             asyncio.create_task(self._read_loop(), name=f"{self.name}: reading"),
             asyncio.create_task(self.orders.run(self._options.look_seconds), name=f"{self.name}: orders"),
+            asyncio.create_task(self._given_up.run(self._options.look_seconds), name=f"{self.name}: given up"),
         ]
         stopping = asyncio.create_task(self._stop.wait())
         try:
@@ -311,6 +314,11 @@ class DeliveryLoop:
         await self._consumer.commit(Progress((), (*letters, so_far.record(self.group, partition))))
         self.counts.letters += len(letters)
         self.orders.note(partition, so_far)
+
+    async def _commit_letters(self, letters: Sequence[NewRecord]) -> None:
+        async with self._commits:
+            await self._consumer.commit(Progress((), tuple(letters)))
+        self.counts.letters += len(letters)
 
     # --- the log's listener ----------------------------------------------------------------------------------------
 

@@ -130,7 +130,7 @@ class Offering:
         self._settle(batch, [item for item in items if item.position not in not_taken])
         for one in refused:
             if batch.has(one.delivery):
-                self._bury(batch, one, 1)
+                self._bury(batch, one, one.attempts)
 
     def _settle(self, batch: Batch, items: Sequence[Delivery]) -> None:
         now_ms = time.time_ns() / 1_000_000

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from penstock.store.options import DatabaseOptions
 
 VERSION_TABLE = "penstock_version"
-REVISIONS = ("0001",)
+REVISIONS = ("0001", "0002")
 """Every step there is, oldest first: the last one is what this program works with."""
 MIGRATIONS = Path(__file__).parent / "migrations"
 

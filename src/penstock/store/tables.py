@@ -1,4 +1,4 @@
-"""The tables: verdicts, dead letters, erasures, costs, decisions by people; and two views for people who know SQL.
+"""The tables: verdicts, dead letters, erasures, costs, decisions by people, what webhooks keep; and two views for people who know SQL.
 
 migrations → [tables] ← queries, writing
 
@@ -176,6 +176,65 @@ decisions = Table(
     Column("note", Text, nullable=False),
     Index("decisions_by_event", "task", "event_id", "decided_at"),
     Index("decisions_by_time", "decided_at"),
+)
+
+webhook_endpoints = Table(
+    "webhook_endpoints",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("disabled_at", Moment),
+    Column("why", Text, nullable=False),
+)
+
+webhook_messages = Table(
+    "webhook_messages",
+    metadata,
+    Column("endpoint", Text, primary_key=True),
+    Column("id", String(100), primary_key=True),
+    Column("type", Text, nullable=False),
+    Column("event", String(64), nullable=False),
+    Column("rank", String(64), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("next_at", Moment, nullable=False),
+    Column("claimed_until", Moment),
+    Column("dead_at", Moment),
+    Column("detail", Text, nullable=False),
+    Column("task", Text, nullable=False),
+    Column("subject", Text),
+    Column("is_erasure", Boolean, nullable=False),
+    Column("source_topic", Text, nullable=False),
+    Column("source_partition", Integer, nullable=False),
+    Column("source_offset", BigInteger, nullable=False),
+    Column("log_topic", Text, nullable=False),
+    Column("log_partition", Integer, nullable=False),
+    Column("log_offset", BigInteger, nullable=False),
+    Column("log_timestamp_ms", BigInteger, nullable=False),
+    Column("key", LargeBinary),
+    Column("value", LargeBinary),
+    Column("headers", Document, nullable=False),
+    Index("webhook_messages_by_time", "endpoint", "next_at"),
+    Index("webhook_messages_by_event", "endpoint", "event"),
+)
+
+webhook_attempts = Table(
+    "webhook_attempts",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("endpoint", Text, nullable=False),
+    Column("message_id", String(100), nullable=False),
+    Column("type", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("verdict", String(12), nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("seconds", Double, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("log_topic", Text, nullable=False),
+    Column("log_partition", Integer, nullable=False),
+    Column("log_offset", BigInteger, nullable=False),
+    Index("webhook_attempts_by_time", "endpoint", "at"),
+    Index("webhook_attempts_by_message", "endpoint", "message_id"),
 )
 
 events = Table(

@@ -315,6 +315,25 @@ SINK_LOG_ERRORS = Metric(
     "penstock_sink_log_errors_total", "counter", "Errors of the log, by what was asked of it.", ("sink", "operation")
 )
 
+WEBHOOK_ATTEMPTS = Metric(
+    "penstock_webhook_attempts_total",
+    "counter",
+    "Posts to a webhook's endpoint, by what came of them: delivered, retry, throttled, refused or gone.",
+    ("sink", "verdict"),
+)
+WEBHOOK_WAITING = Metric(
+    "penstock_webhook_waiting", "gauge", "Messages in the outbox: they failed, and are tried again.", ("sink",)
+)
+WEBHOOK_OLDEST = Metric(
+    "penstock_webhook_oldest_waiting_seconds", "gauge", "Since the oldest of them came; 0 where none waits.", ("sink",)
+)
+WEBHOOK_DISABLED = Metric(
+    "penstock_webhook_disabled",
+    "gauge",
+    "1 while the endpoint is disabled: its receiver answered 410, and a person must enable it.",
+    ("sink",),
+)
+
 # --- the process -----------------------------------------------------------------------------------------------------
 READY = Metric("penstock_ready", "gauge", "1 where /readyz says yes.", ())
 LOG = Metric(

@@ -63,7 +63,7 @@ def target_of(url: str, setting: str, *, allows_http: bool = False, allows_ports
         raise SettingsError(f"{setting}: {host} is an odd way of writing an address: write a name, or 203.0.113.7")
     port = parts.port or PORTS[scheme]
     if port != PORTS[scheme] and not allows_ports:
-        raise SettingsError(f"{setting}: port {port}: webhooks go to {PORTS[scheme]}, others need allow_private = true")
+        raise SettingsError(f"{setting}: port {port}: webhooks go to {PORTS[scheme]}, others need allow_networks")
     return Target(url, host, port, scheme == "https")
 
 
