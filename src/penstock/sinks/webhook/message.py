@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -16,6 +16,7 @@ import orjson
 from penstock.deadletters.letter import Letter
 from penstock.erasure import Erasure
 from penstock.sinks.base import Delivery, Result, rank
+from penstock.store.outbox import Waiting
 
 if TYPE_CHECKING:
     from penstock.sinks.webhook.options import WebhookOptions
@@ -50,6 +51,24 @@ class Message:
     def body(self) -> str:
         """The same whenever it is made. Raises `TooLarge`."""
         return body_of(self.delivery)
+
+    def waiting(self, attempts: int, delay_seconds: float, detail: str) -> Waiting:
+        """For the outbox."""
+        content = self.delivery.content
+        return Waiting(
+            id=self.id,
+            type=self.type,
+            event=self.event,
+            rank=self.rank,
+            task=content.task,
+            subject=getattr(content, "subject", None),
+            is_erasure=isinstance(content, Erasure),
+            source=tuple(content.source),
+            record=self.delivery.record,
+            attempts=attempts,
+            next_at=datetime.now(UTC) + timedelta(seconds=delay_seconds),
+            detail=detail,
+        )
 
 
 def message_of(delivery: Delivery) -> Message:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, SecretStr
 
@@ -15,6 +15,9 @@ from penstock.errors import SettingsError
 from penstock.outcome import CONFIDENCES, Confidence
 from penstock.sinks.webhook.address import Target, networks_of, target_of
 from penstock.sinks.webhook.signing import Signer
+
+if TYPE_CHECKING:
+    from penstock.sinks.webhook.post import PostOptions
 
 Kind = Literal["result", "letter", "erasure"]
 ENDPOINT = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
@@ -83,6 +86,13 @@ class WebhookOptions:
     def signer(self, name: str) -> Signer:
         """Raises `SettingsError` that names the endpoint's setting, never a secret."""
         return Signer(self.plain_secrets(), f"sinks.webhooks.{name}.secrets")
+
+    def post_options(self, name: str) -> PostOptions:
+        """How one attempt is made."""
+        from penstock.sinks.webhook.post import PostOptions  # noqa: PLC0415 - settings are read without an HTTP client
+
+        networks = networks_of(self.allow_networks, f"sinks.webhooks.{name}.allow_networks")
+        return PostOptions(self.timeout_seconds, networks)
 
     def plain_secrets(self) -> list[str]:
         """To sign with: never print them."""

@@ -13,7 +13,7 @@ import logging
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -21,13 +21,12 @@ from penstock.erasure import Erasure
 from penstock.errors import SinkAway, UserError
 from penstock.sinks.base import Delivery, Refused, Sink, SinkOptions
 from penstock.sinks.reading import read_delivery
-from penstock.sinks.webhook.address import networks_of
 from penstock.sinks.webhook.courier import Courier, Parcel, Round, is_weather, may_be_the_message
-from penstock.sinks.webhook.message import Message, TooLarge, is_wanted, message_of
-from penstock.sinks.webhook.post import Post, PostOptions
+from penstock.sinks.webhook.message import TooLarge, is_wanted, message_of
+from penstock.sinks.webhook.post import Post
 from penstock.sinks.webhook.resender import LOOK_SECONDS, Delay, Resender, standard_delay
 from penstock.store.faults import StoreAway
-from penstock.store.outbox import Full, Outbox, Waiting
+from penstock.store.outbox import Full, Outbox
 from penstock.store.schema import check, connect
 from penstock.telemetry import metrics as m
 from penstock.telemetry.sample import Sample
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
 
     from penstock.sinks.webhook.options import WebhookOptions
     from penstock.store.options import DatabaseOptions
+    from penstock.store.outbox import Waiting
 
 logger = logging.getLogger("penstock.deliver")
 PREFIX = "webhook."
@@ -70,9 +70,7 @@ class WebhookSink(Sink):
         self.reads = frozenset({"results", "letters"} if "letter" in options.kinds else {"results"})
         self.options = SinkOptions(max_batch_items=BATCH_ITEMS)
         self._endpoint, self._webhook, self._database = endpoint, options, database
-        networks = networks_of(options.allow_networks, f"sinks.webhooks.{endpoint}.allow_networks")
-        how = PostOptions(options.timeout_seconds, networks)
-        self._post = Post(options.target(endpoint), options.signer(endpoint), how)
+        self._post = Post(options.target(endpoint), options.signer(endpoint), options.post_options(endpoint))
         self._courier = Courier(self._post, options.max_concurrent)
         self._delay, self._look_seconds = delay, look_seconds
         self._thread = ThreadPoolExecutor(1, "penstock-webhook")
@@ -186,7 +184,7 @@ class WebhookSink(Sink):
             self._failures[parcel.message.id] += 1
             if await self._is_its_own(parcel, found):
                 delay = self._delay(1, reply.retry_after_seconds)
-                await self._put([_waiting(parcel.message, 1, delay or 0.0, reply.detail)])
+                await self._put([parcel.message.waiting(1, delay or 0.0, reply.detail)])
                 settled.append(parcel.message.delivery)
                 logger.warning("webhook %s: a message waits in the outbox: %s", self._endpoint, reply.detail)
             else:
@@ -213,7 +211,7 @@ class WebhookSink(Sink):
             if any(one.id == message.id or one.rank > message.rank for one in waiting if not one.is_dead):
                 settled.append(message.delivery)
             elif any(one.is_claimed for one in waiting):
-                await self._put([_waiting(message, 0, 0.0, "waits for an earlier one of its event")])
+                await self._put([message.waiting(0, 0.0, "waits for an earlier one of its event")])
                 settled.append(message.delivery)
             else:
                 if waiting:
@@ -264,21 +262,3 @@ def _packed(deliveries: Sequence[Delivery]) -> tuple[list[Parcel], list[Refused]
         except TooLarge as error:
             refused.append(Refused(delivery, str(error), "too_large"))
     return parcels, refused
-
-
-def _waiting(message: Message, attempts: int, delay_seconds: float, detail: str) -> Waiting:
-    content = message.delivery.content
-    return Waiting(
-        id=message.id,
-        type=message.type,
-        event=message.event,
-        rank=message.rank,
-        task=content.task,
-        subject=getattr(content, "subject", None),
-        is_erasure=isinstance(content, Erasure),
-        source=tuple(content.source),
-        record=message.delivery.record,
-        attempts=attempts,
-        next_at=datetime.now(UTC) + timedelta(seconds=delay_seconds),
-        detail=detail,
-    )
