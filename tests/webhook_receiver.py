@@ -85,7 +85,7 @@ class Receiver:
     async def _start(self) -> None:
         app = web.Application()
         app.router.add_post("/{path:.*}", self._take)
-        self._runner = web.AppRunner(app, shutdown_timeout=0.1)
+        self._runner = web.AppRunner(app, shutdown_timeout=0.1, access_log=None)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True)
         await site.start()

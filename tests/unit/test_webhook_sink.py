@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import time
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -45,14 +45,23 @@ async def log(tmp_path: Path) -> AsyncIterator[SqliteLog]:
     await made.close()
 
 
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database without rows; to make it takes longer than to copy it."""
+    file = tmp_path_factory.mktemp("store") / "store.db"
+    engine = connect(DatabaseOptions(url=f"sqlite:{file}"))
+    upgrade(engine)
+    engine.dispose()
+    return file
+
+
 class Shop:
     """An endpoint with its outbox, as one process or the next one has it."""
 
-    def __init__(self, receiver: Receiver, tmp_path: Path, url: str = "") -> None:
+    def __init__(self, receiver: Receiver, url: str) -> None:
         self.receiver = receiver
-        self.database = DatabaseOptions(url=url or f"sqlite:{tmp_path / 'store.db'}")
+        self.database = DatabaseOptions(url=url)
         self.engine = connect(self.database)
-        upgrade(self.engine)
         self.outbox = Outbox(self.engine, "shop")
 
     def sink(self, attempts: int = 10, **changed: Any) -> WebhookSink:
@@ -66,8 +75,9 @@ class Shop:
 
 
 @pytest.fixture
-def shop(receiver: Receiver, tmp_path: Path) -> Iterator[Shop]:
-    made = Shop(receiver, tmp_path)
+def shop(receiver: Receiver, tables: Path, tmp_path: Path) -> Iterator[Shop]:
+    shutil.copy(tables, tmp_path / "store.db")
+    made = Shop(receiver, f"sqlite:{tmp_path / 'store.db'}")
     yield made
     made.engine.dispose()
 
@@ -344,7 +354,7 @@ async def test_an_erasure_empties_the_outbox_of_what_it_covers(shop: Shop) -> No
     """What waits of an erased subject is never sent; its neighbours are."""
     shop.receiver.script = lambda found: web.Response(status=500) if found.data["event_id"] in "ab" else None
     feed = Feeder()
-    records = [feed.result("ok"), feed.result("a", subject="s", key=b"k"), feed.result("b", subject="t", key=b"k")]
+    records = [feed.result("ok"), feed.result("a", subject="s", key=b"k"), feed.result("b", subject="t", key=b"l")]
     await deliver(shop.sink(attempts=1_000), records)
     assert shop.outbox.standing()[0] == 2
     erasure = [one for one in feed.erasure("gone", "s", key=b"k") if one.topic == "labels"]
@@ -382,7 +392,7 @@ async def test_old_lines_of_the_delivery_log_go(shop: Shop) -> None:
     await deliver(shop.sink(), [Feeder().result("a")])
     assert shop.outbox.prune(1.0) == 0
     assert len(shop.outbox.attempts(10)) == 1
-    time.sleep(0.01)
+    await asyncio.sleep(0.01)
     assert shop.outbox.prune(1e-9) == 1
     assert shop.outbox.attempts(10) == []
 

@@ -31,7 +31,7 @@ _Json = Annotated[bool, typer.Option("--json", help="One JSON object per line.")
 @command
 def show(invocation: Invocation, *, as_json: _Json = False) -> None:
     """List the endpoints: where they go, whether they are enabled, how many messages wait."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, options in invocation.settings.sinks.webhooks.items():
         with _outbox(invocation.settings, name) as outbox:
             disabled, (waiting, oldest) = outbox.disabled(), outbox.standing()

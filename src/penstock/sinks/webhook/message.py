@@ -55,6 +55,7 @@ class Message:
     def waiting(self, attempts: int, delay_seconds: float, detail: str) -> Waiting:
         """For the outbox."""
         content = self.delivery.content
+        topic, partition, offset = content.source
         return Waiting(
             id=self.id,
             type=self.type,
@@ -63,7 +64,7 @@ class Message:
             task=content.task,
             subject=getattr(content, "subject", None),
             is_erasure=isinstance(content, Erasure),
-            source=tuple(content.source),
+            source=(topic, partition, offset),
             record=self.delivery.record,
             attempts=attempts,
             next_at=datetime.now(UTC) + timedelta(seconds=delay_seconds),
