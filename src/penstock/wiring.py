@@ -41,7 +41,7 @@ from penstock.record import Partition, Record
 from penstock.settings import KafkaAddress, Settings
 from penstock.sinks.base import Sink
 from penstock.sinks.delivery import DeliveryLoop
-from penstock.sinks.reading import Feed, feeds_of
+from penstock.sinks.reading import feeds_of
 from penstock.task import Step, Task
 from penstock.tier import Item, Tier
 from penstock.worker import Worker
@@ -258,45 +258,6 @@ def build_worker(
         close=lambda: _close(claude, tasks),
         ops=_watched(told, Standby(log, pipelines), SpendTail(log, spend)),
     )
-
-
-SINKS = ("database", "webhooks")
-"""Sinks that come with Penstock, by name; others are a user's own."""
-
-
-def made_sinks(name: str, settings: Settings, feeds: Sequence[Feed]) -> list[Sink]:
-    """One of `SINKS`, as its table of `[sinks]` says; `webhooks` are all endpoints, `webhook.NAME` is one of them."""
-    if name == "database":
-        from penstock.sinks.database import DatabaseSink  # noqa: PLC0415 - SQLAlchemy is for who has a database
-
-        return [DatabaseSink(settings.sinks.database, feeds)]
-    if name == "webhooks" or name.startswith("webhook."):
-        return [_webhook(one, settings) for one in endpoints(name, settings)]
-    raise SettingsError(
-        f"there is no sink {name!r}: {', '.join(SINKS)}, webhook.NAME for one endpoint, or MODULE:SINK for one of your own"
-    )
-
-
-def endpoints(name: str, settings: Settings) -> list[str]:
-    """The endpoints that `webhooks` or `webhook.NAME` means."""
-    known = settings.sinks.webhooks
-    if name == "webhooks":
-        if not known:
-            raise SettingsError("there is no webhook yet: add [sinks.webhooks.NAME] with url and secrets")
-        return list(known)
-    endpoint = name.removeprefix("webhook.")
-    if endpoint not in known:
-        there = f"there are {', '.join(known)}" if known else "there is none yet"
-        raise SettingsError(
-            f"there is no webhook {endpoint!r}: add [sinks.webhooks.{endpoint}] with url and secrets; {there}"
-        )
-    return [endpoint]
-
-
-def _webhook(endpoint: str, settings: Settings) -> Sink:
-    from penstock.sinks.webhook.sink import WebhookSink  # noqa: PLC0415 - likewise, and its HTTP client
-
-    return WebhookSink(endpoint, settings.sinks.webhooks[endpoint], settings.sinks.database)
 
 
 def build_delivery(

@@ -25,7 +25,7 @@ from penstock.sinks.webhook.sink import EndpointDisabled, WebhookSink
 from penstock.store.options import DatabaseOptions
 from penstock.store.outbox import Outbox
 from penstock.store.schema import connect, upgrade
-from penstock.wiring import made_sinks
+from penstock.wiring_sinks import made_sinks
 from sink_feed import Feeder, deliveries, delivering, letters_in, made_topics, until
 from webhook_receiver import SECRET, Received, Receiver, of_event, secret_of
 
@@ -74,10 +74,14 @@ class Shop:
         return WebhookSink("shop", options, self.database, delay=delay, look_seconds=0.01)
 
 
-@pytest.fixture
-def shop(receiver: Receiver, tables: Path, tmp_path: Path) -> Iterator[Shop]:
-    shutil.copy(tables, tmp_path / "store.db")
-    made = Shop(receiver, f"sqlite:{tmp_path / 'store.db'}")
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def shop(request: pytest.FixtureRequest, receiver: Receiver, tables: Path, tmp_path: Path) -> Iterator[Shop]:
+    if request.param == "postgresql":
+        made = Shop(receiver, request.getfixturevalue("postgres").make())
+        upgrade(made.engine)
+    else:
+        shutil.copy(tables, tmp_path / "store.db")
+        made = Shop(receiver, f"sqlite:{tmp_path / 'store.db'}")
     yield made
     made.engine.dispose()
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def load_sinks(settings: Settings, names: Sequence[str], tasks: Sequence[Task[Any, Any]]) -> list[Sink]:
     """One sink per name, but for `webhooks`, which are as many as there are endpoints."""
-    from penstock.wiring import made_sinks
+    from penstock.wiring_sinks import made_sinks
 
     feeds = feeds_of(tasks)
     return [
@@ -48,7 +48,7 @@ def names_of(reference: str, settings: Settings) -> list[str]:
     if ":" in reference:
         return [_users_own(reference).name]
     if reference == "webhooks":
-        from penstock.wiring import endpoints
+        from penstock.wiring_sinks import endpoints
 
         return [f"webhook.{endpoint}" for endpoint in endpoints(reference, settings)]
     return [reference]

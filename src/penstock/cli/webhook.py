@@ -161,7 +161,7 @@ async def _ping(options: WebhookOptions, name: str) -> Reply:
 
 
 def _options(settings: Settings, name: str) -> WebhookOptions:
-    from penstock.wiring import endpoints
+    from penstock.wiring_sinks import endpoints
 
     (endpoint,) = endpoints(f"webhook.{name}", settings)
     return settings.sinks.webhooks[endpoint]
