@@ -280,6 +280,13 @@ async def test_a_file_that_is_taken_full_or_read_only_is_weather(tmp_path: Path)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(SinkAway, match="locked"):
         await sink.deliver(deliveries([Feeder().result("a")]))
+    later = DatabaseSink(options, feeds_of([TASK]))
+    other.execute("COMMIT")
+    other.execute("PRAGMA locking_mode = EXCLUSIVE")
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(SinkAway, match="locked"):
+        await later.open()
+    await later.close()
     other.close()
     assert await sink.deliver(deliveries([Feeder().result("a")])) == []
     await sink.close()

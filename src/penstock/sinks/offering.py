@@ -57,8 +57,12 @@ class Offering:
         while not self.is_stopping:
             try:
                 await self._sink.open()
-            except SinkAway as away:
-                await self._hold(away)
+            except UserError:
+                raise
+            except Exception as error:
+                if not isinstance(error, SinkAway):
+                    logger.exception("sink %s could not be opened", self._sink.name)
+                await self._hold(error)
             else:
                 self._trouble.end()
                 self._tries = 0
