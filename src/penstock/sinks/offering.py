@@ -116,7 +116,8 @@ class Offering:
             raise error
         if isinstance(error, SinkAway):
             self._counts.troubles["away"] += 1
-            self._settle(batch, [one for one in items if one in error.delivered])
+            done = set(error.delivered)
+            self._settle(batch, [one for one in items if one in done])
         else:
             self._counts.troubles["fault"] += 1
             logger.error("sink %s failed on %d deliveries", self._sink.name, len(items), exc_info=error)
