@@ -34,6 +34,7 @@ from penstock.store.schema import connect, upgrade
 PARTITIONS = 12
 TARGET_PER_SECOND = 5_000
 CHUNK = 2_000
+START_MS = time.time_ns() // 1_000_000 - 3_600_000
 
 
 class Review(BaseModel):
@@ -125,7 +126,7 @@ def _cpu() -> float:
 
 def result(n: int) -> NewRecord:
     """As a worker writes it, about a review of some 300 bytes."""
-    now_ms = 1_790_000_000_000 + n
+    now_ms = START_MS + n
     value = {
         "id": f"{n:032x}", "event_id": f"r-{n}", "subject": f"r-{n}", "task": TASK.name,
         "output": {"decision": ("publish", "hold", "reject")[n % 3], "reason": "Names a person and what he is said to have done."},

@@ -37,10 +37,11 @@ PATIENCE_SECONDS = 60.0
 class Feeder:
     """Makes what a worker would write. Time goes on by a second with every record."""
 
-    def __init__(self, task: Task[Any, Any] = TASK, start_ms: int = 1_790_000_000_000) -> None:
+    def __init__(self, task: Task[Any, Any] = TASK, start_ms: int | None = None) -> None:
         self.task = task
         self._publisher = Publisher(task, 1_000_000)
-        self.now_ms = start_ms
+        # An hour ago: what is older than a topic's retention is gone before it is read.
+        self.now_ms = start_ms or time.time_ns() // 1_000_000_000 * 1_000 - 3_600_000
         self._offset = 0
 
     def item(self, event_id: str, *, subject: str = "", key: bytes | None = None, offset: int | None = None) -> Item:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from log_fixtures import unique
-
+from contract.log_fixtures import unique
 from penstock import Delivery, Refused, SinkAway
 from penstock.cli.deliver import waiting
 from penstock.log.base import EventLog

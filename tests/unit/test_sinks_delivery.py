@@ -243,6 +243,22 @@ async def test_a_rebalance_takes_nothing_away_and_ends_a_call_that_hangs(log: Sq
     assert first.taken == []
 
 
+async def test_a_sink_that_cannot_be_opened_yet_is_waited_for(log: SqliteLog) -> None:
+    """Whatever it raises but a person's mistake; it joins its group only then, so that another process has the work."""
+
+    class Slow(Remembering):
+        async def open(self) -> None:
+            await super().open()
+            if self.opened < 3:
+                raise SinkAway("not yet", 0.01) if self.opened < 2 else OSError("a fault")
+
+    await log.append([Feeder().result("a")])
+    sink = Slow()
+    async with delivering(sink, log):
+        await until(lambda: sink.taken, "it was opened at last")
+    assert sink.opened == 3
+
+
 async def test_a_users_mistake_stops_the_sink(log: SqliteLog) -> None:
     """A `UserError` needs a person: the loop ends with it, and says that it has stopped."""
 

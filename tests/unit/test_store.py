@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,9 +14,9 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine, func, insert, select, text
+from sqlalchemy import Engine, StaticPool, create_engine, delete, func, insert, select, text
 
 from penstock import SinkAway
 from penstock.errors import SettingsError
@@ -215,14 +216,24 @@ def _row(generation: int, second: int, offset: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
+@functools.cache
+def _in_memory() -> Engine:
+    """One for all examples: to make the tables takes longer than to try them."""
+    engine = create_engine("sqlite://", poolclass=StaticPool)
+    metadata.create_all(engine)
+    return engine
+
+
 RANKS = st.tuples(st.integers(0, 2), st.integers(0, 2), st.integers(0, 3))
 
 
+@settings(max_examples=40)
 @given(st.lists(st.lists(RANKS, max_size=4), max_size=5))
 def test_the_highest_rank_holds_however_they_arrive(batches: list[list[tuple[int, int, int]]]) -> None:
     """Generation, then commit time, then place: the same row stays whatever the order, the batches and the repeats."""
-    engine = connect(DatabaseOptions(url="sqlite::memory:"))
-    upgrade(engine)
+    engine = _in_memory()
+    with engine.begin() as connection:
+        connection.execute(delete(verdicts))
     writer = Writer(engine)
     for batch in batches:
         writes = Writes()
@@ -232,7 +243,6 @@ def test_the_highest_rank_holds_however_they_arrive(batches: list[list[tuple[int
     found = rows(engine, verdicts)
     best = max((ranked for batch in batches for ranked in batch), default=None)
     assert [row["result_id"] for row in found] == ([] if best is None else ["-".join(map(str, best))])
-    engine.dispose()
 
 
 # --- retention, options, faults -----------------------------------------------------------------------------------------
@@ -280,6 +290,10 @@ async def test_a_file_that_is_taken_full_or_read_only_is_weather(tmp_path: Path)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(SinkAway, match="locked"):
         await sink.deliver(deliveries([Feeder().result("a")]))
+    later = DatabaseSink(options, feeds_of([TASK]))
+    with pytest.raises(SinkAway, match="locked"):
+        await later.open()
+    await later.close()
     other.close()
     assert await sink.deliver(deliveries([Feeder().result("a")])) == []
     await sink.close()

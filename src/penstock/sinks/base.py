@@ -86,9 +86,9 @@ class Result:
 Content = Result | Letter | Erasure
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Delivery:
-    """One thing to deliver: a result, a dead letter or an erasure."""
+    """One thing to deliver: a result, a dead letter or an erasure. Compared by identity; `position` tells them apart."""
 
     content: Content
     record: Record

@@ -8,6 +8,7 @@ Again is harmless: a row is replaced only by a later one, and what was erased st
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -108,8 +109,8 @@ class DatabaseSink(Sink):
     async def _prune(self, engine: Engine) -> None:
         while True:
             try:
-                act = (prune_all, engine, self._database, lambda: self._is_closing)
-                gone = await asyncio.get_running_loop().run_in_executor(self._pruner, *act)
+                act = functools.partial(prune_all, engine, self._database, lambda: self._is_closing)
+                gone = await asyncio.get_running_loop().run_in_executor(self._pruner, act)
             except StoreAway as away:
                 logger.info("retention waits: %s", away)
             except Exception:

@@ -57,8 +57,12 @@ class Offering:
         while not self.is_stopping:
             try:
                 await self._sink.open()
-            except SinkAway as away:
-                await self._hold(away)
+            except UserError:
+                raise
+            except Exception as error:
+                if not isinstance(error, SinkAway):
+                    logger.exception("sink %s could not be opened", self._sink.name)
+                await self._hold(error)
             else:
                 self._trouble.end()
                 self._tries = 0
@@ -112,7 +116,8 @@ class Offering:
             raise error
         if isinstance(error, SinkAway):
             self._counts.troubles["away"] += 1
-            self._settle(batch, [one for one in items if one in error.delivered])
+            done = set(error.delivered)
+            self._settle(batch, [one for one in items if one in done])
         else:
             self._counts.troubles["fault"] += 1
             logger.error("sink %s failed on %d deliveries", self._sink.name, len(items), exc_info=error)

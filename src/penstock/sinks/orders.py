@@ -109,6 +109,9 @@ class Orders:
         """Whether some of these are still to be delivered again."""
         if self.redeliver is None:
             return False
+        partitions = list(partitions)
+        if not partitions:  # none is ours yet
+            return True
         known = [self._done.get(f"{partition.topic}/{partition.number}") for partition in partitions]
         return any(one is None or one.order != self.redeliver[0] or one.next < one.end for one in known)
 

@@ -6,6 +6,7 @@ driver → [faults] → sinks, cli
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
@@ -44,6 +45,8 @@ def translated() -> Iterator[None]:
         yield
     except (DBAPIError, PoolTimeout) as error:
         raise meaning(error) from error
+    except sqlite3.OperationalError as error:  # while a connection is made ready, SQLAlchemy does not wrap it
+        raise StoreAway(f"the database: {error}") from error
 
 
 def meaning(error: DBAPIError | PoolTimeout) -> PenstockError:

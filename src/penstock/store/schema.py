@@ -108,6 +108,7 @@ def upgrade(engine: Engine) -> tuple[str | None, str]:
     config = _config()
     with translated(), engine.begin() as connection:
         if engine.dialect.name == "postgresql":  # two of us at once: the second finds the work done
+            connection.execute(text("SET LOCAL statement_timeout = 0"))  # a new index of a large table takes its time
             connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('penstock db upgrade'))"))
         found = revision(connection)
         if found is not None and found not in REVISIONS:

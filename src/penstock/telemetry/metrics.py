@@ -319,7 +319,7 @@ WEBHOOK_ATTEMPTS = Metric(
     "penstock_webhook_attempts_total",
     "counter",
     "Posts to a webhook's endpoint, by what came of them: delivered, retry, throttled, refused or gone.",
-    ("sink", "verdict"),
+    ("sink", "kind"),
 )
 WEBHOOK_WAITING = Metric(
     "penstock_webhook_waiting", "gauge", "Messages in the outbox: they failed, and are tried again.", ("sink",)
