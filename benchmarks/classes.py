@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,13 +29,14 @@ from penstock.simulator.options import SimulatorOptions
 Row = dict[str, Any]
 WHO = Contender("penstock, moderator", order="moderator", is_limited=True, tasks="benchmarks.moderation")
 MONTHLY_USD = {"start": 500, "build": 1_000, "scale": 200_000}
-WARM_SECONDS, MEASURED_SECONDS = 45.0, 60.0
+WARM_SECONDS, MEASURED_SECONDS = 25.0, 40.0
 MOST_PER_SECOND = {"start": 400.0, "build": 1_000.0, "scale": 2_000.0}
 """More than the class bears: the backlog of the first run must outlast it."""
 FULL = 0.95
 """A limit used so far binds."""
 BUSY_CORES = 1.7
 BURST_SECONDS = 5.0
+WARM_EVENTS = 20
 
 
 class Taking(NamedTuple):
@@ -58,7 +60,7 @@ class Taking(NamedTuple):
 
 
 def sustained(place: Place, name: str) -> Row:
-    """A backlog is drained for two minutes: what an event takes of each limit, what it costs, how fast it goes."""
+    """A backlog is drained for more than a minute: what an event takes of each limit, what it costs, how fast it goes."""
     with runs.stage(place, WHO, live=False, api=_account(name)) as up:
         events = reviews(int(MOST_PER_SECOND[name] * (WARM_SECONDS + MEASURED_SECONDS + 15)))
         produced = [(event.key, event.value, event.headers) for event in events]
@@ -108,10 +110,11 @@ def latency(place: Place, name: str, shape: Shape) -> Row:
         up.start_worker()
         load_before = os.getloadavg()[0]
         _warm(place, up)
-        watch = up.watch()
         most = int(sum(seconds * rate * 1.1 for seconds, rate in shape.stretches)) + 200
-        start, due, late = feed(runs.quick_producer(place), up.topic, reviews(most), shape)
-        up.until(lambda: up.reader.count() >= len(due), shape.grace_seconds)
+        events = list(reviews(most))  # made before: what takes long here would be late there
+        watch = up.watch()
+        start, due, late = feed(runs.quick_producer(place), up.topic, events, shape)
+        up.until(lambda: up.reader.count() >= WARM_EVENTS + len(due), shape.grace_seconds)
         cut = time.time()
         watch.close()
         seen: dict[str, float] = {}
@@ -135,10 +138,10 @@ def latency(place: Place, name: str, shape: Shape) -> Row:
 def _warm(place: Place, up: runs.Stage) -> None:
     """The worker has joined and answered; its events stand in no measurement."""
     producer = runs.quick_producer(place)
-    for event in reviews(20):
-        producer.produce(up.topic, event.value.replace(b'"evt-', b'"warm-'), event.key, headers=event.headers)
+    for event in reviews(WARM_EVENTS, first_day=1_000):
+        producer.produce(up.topic, event.value, event.key, headers=event.headers)
     producer.flush(10)
-    up.until(lambda: up.reader.count() > 0, 60.0)
+    up.until(lambda: up.reader.count() >= WARM_EVENTS, 30.0)
 
 
 def _account(name: str) -> SimulatorOptions:
@@ -159,9 +162,9 @@ def of_class(place: Place, name: str) -> Row:
     found: Row = {"class": name, "load_before": round(os.getloadavg()[0], 2), **sustained(place, name)}
     half = min(found["measured_per_second"], found["lasting_per_second"]) / 2
     found["half_per_second"] = half
-    found["half"] = latency(place, name, Shape("half", ((40.0, half),), 10.0, 40.0))
-    stretches = ((20.0, half), (BURST_SECONDS, 10 * half), (40.0, half))
-    found["burst"] = latency(place, name, Shape("burst", stretches, 20.0, 65.0, grace_seconds=30.0))
+    found["half"] = latency(place, name, Shape("half", ((30.0, half),), 5.0, 30.0))
+    stretches = ((15.0, half), (BURST_SECONDS, 10 * half), (35.0, half))
+    found["burst"] = latency(place, name, Shape("burst", stretches, 15.0, 55.0, grace_seconds=20.0))
     return found
 
 
@@ -174,8 +177,19 @@ def binds(row: Row) -> str:
     return f"{row['binding']}"
 
 
+def short(rows: Sequence[Row]) -> str:
+    """Rows of the figures in README.md."""
+    return "\n".join(
+        f"| the shipped moderator at the limits of an account of class {row['class'].title()} ({binds(row)} bind) "
+        f"| {row['lasting_per_second']:,.0f} events/s that last, US$ {row['usd_per_million']:,.0f} a million; "
+        f"p50, p99 {row['half']['p50']}, {row['half']['p99']} at half load, "
+        f"{row['burst']['p50']}, {row['burst']['p99']} after a tenfold burst | `make bench ARGS=classes` |"
+        for row in rows
+    )
+
+
 def table(rows: Sequence[Row]) -> str:
-    """As README.md and docs have it."""
+    """As docs/reference/benchmarks.md has it."""
     columns = (
         "class", "events/s that last", "measured (of the limit)", "what binds", "p50, p99 at half load",
         "p50, p99 after a tenfold burst", "429", "US$ per million", "its monthly cap pays for",
@@ -211,19 +225,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", action="append", choices=list(MONTHLY_USD))
     parser.add_argument("--out", type=Path, help="keep the JSON in this file too")
+    parser.add_argument("--tables", type=Path, help="measure nothing: print the tables of a kept JSON")
     given = parser.parse_args()
+    if given.tables:
+        tell(json.loads(given.tables.read_text(encoding="utf-8"))["classes"])
+        return
     place = Place()
     kept: Row = {"machine": place.machine(), "classes": []}
     print(", ".join(f"{name} {value}" for name, value in kept["machine"].items()), flush=True)
     try:
         for name in given.only or MONTHLY_USD:
             kept["classes"].append(of_class(place, name))
-            print(f"\n{name}\n\n{behind(kept['classes'][-1])}", flush=True)
+            print(json.dumps(kept["classes"][-1]), file=sys.stderr, flush=True)
             if given.out:
                 given.out.write_text(json.dumps(kept, indent=2), encoding="utf-8")
     finally:
         place.close()
-    print(f"\n{table(kept['classes'])}")
+    tell(kept["classes"])
+
+
+def tell(rows: Sequence[Row]) -> None:
+    """For README.md, then for docs/reference/benchmarks.md, then what stands behind each row."""
+    print(f"\n{short(rows)}\n\n{table(rows)}")
+    for row in rows:
+        print(f"\n{row['class'].title()}\n\n{behind(row)}")
 
 
 if __name__ == "__main__":

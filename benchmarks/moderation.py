@@ -26,13 +26,13 @@ by_moderator = moderator_under(
 DAY_EVENTS = 20_000
 
 
-def reviews(events: int) -> Iterator[Arrival]:
+def reviews(events: int, first_day: int = 1) -> Iterator[Arrival]:
     """Those that get a result: what is malformed or deleted is never asked, redeliveries would be counted twice."""
-    return islice(_endless(), events)
+    return islice(_endless(first_day), events)
 
 
-def _endless() -> Iterator[Arrival]:
-    for seed in count(1):
+def _endless(first_day: int) -> Iterator[Arrival]:
+    for seed in count(first_day):
         found = [event for event in day(seed, DAY_EVENTS) if event.ending == "result" and event.planted != "duplicate"]
         random.Random(seed).shuffle(found)
         yield from (Arrival(event.event_id, event.key, event.value, list(event.headers)) for event in found)

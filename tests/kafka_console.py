@@ -30,11 +30,12 @@ class Line(NamedTuple):
     value: str
 
 
-def console(broker: KafkaBroker | KafkaCluster, topic: str) -> Iterator[Line]:
-    """All committed records of a topic, those of a partition in its order."""
+def console(broker: KafkaBroker | KafkaCluster, *topics: str) -> Iterator[Line]:
+    """All committed records of these topics, those of a partition in its order."""
     shown = [argument for name in SHOWN for argument in ("--formatter-property", f"print.{name}=true")]
     command = broker._java(
-        "org.apache.kafka.tools.consumer.ConsoleConsumer", "--bootstrap-server", broker.bootstrap, "--topic", topic,
+        "org.apache.kafka.tools.consumer.ConsoleConsumer", "--bootstrap-server", broker.bootstrap,
+        "--include", "|".join(topics),
         "--from-beginning", "--isolation-level", "read_committed", "--timeout-ms", "8000", *shown,
         "--formatter-property", f"headers.separator={SEPARATOR}", "--formatter-property", f"key.separator={COLUMN}",
     )  # fmt: skip
@@ -52,18 +53,18 @@ class Seen:
         """(task, partition, offset) of the event."""
         self.in_order: dict[tuple[str, str], list[tuple[str, int, int]]] = defaultdict(list)
         """(task, key) → (partition of the results, then the event's partition and offset), as they stand there."""
-        for line in console(broker, "review-ai-results"):
-            if line.value == "null":  # a deletion ends nothing: it erases
+        for line in console(broker, "review-ai-results", "review-dlq"):
+            if "penstock.erased.task" in line.headers:  # a deletion ends nothing: it erases
+                continue
+            if "penstock.errors.task" in line.headers:
+                place = tuple(int(line.headers[f"penstock.errors.{name}"]) for name in ("partition", "offset"))
+                self.endings[line.headers["penstock.errors.task"], *place] += 1
                 continue
             result = json.loads(line.value)
             place = result["source"]["partition"], result["source"]["offset"]
             self.endings[result["task"], *place] += 1
             if line.key != "null":  # without a key there is no order
                 self.in_order[result["task"], line.key].append((line.partition, *place))
-        for line in console(broker, "review-dlq"):
-            if "penstock.erased.task" not in line.headers:
-                place = tuple(int(line.headers[f"penstock.errors.{name}"]) for name in ("partition", "offset"))
-                self.endings[line.headers["penstock.errors.task"], *place] += 1
 
     def out_of_order(self, task: str) -> list[str]:
         """Keys of a task whose results do not stand in one partition and in the order of their events."""

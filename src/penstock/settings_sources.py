@@ -162,6 +162,9 @@ def env_name(path: Sequence[str]) -> str:
     return PREFIX + "__".join(part.upper().replace(".", "_") for part in path)
 
 
+_REPLACED = {"spend.ceiling_usd": " any more; write hour_usd, day_usd or month_usd: they hold for all workers together"}
+
+
 def explain(error: Mapping[str, Any], origins: Mapping[Keys, str], settings: type[BaseSettings]) -> str:
     """One mistake: the setting, what is wrong, where it was written, and the variable that would set it."""
     path = tuple(str(part) for part in error["loc"])
@@ -170,7 +173,8 @@ def explain(error: Mapping[str, Any], origins: Mapping[Keys, str], settings: typ
     name = ".".join(path)
     place = next((origin for known, origin in origins.items() if known[: len(path)] == path), "default")
     if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        return f"{name}: no such setting{_guess(path[-1], _names_at(settings, path[:-1]))}\n  {place}"
+        hint = _REPLACED.get(name) or _guess(path[-1], _names_at(settings, path[:-1]))
+        return f"{name}: no such setting{hint}\n  {place}"
     given = error["input"]
     is_told = error["type"] == "value_error" or SENSITIVE.search(path[-1]) or not isinstance(given, _PLAIN)
     shown = "" if is_told else f", got {given!r}"

@@ -107,6 +107,9 @@ async def prepare_topics(settings: Settings, tasks: Sequence[Task[Any, Any]], lo
     return found
 
 
+_ALL_OF_A_TASK = " (or --task MODULE:TASK for all topics of a task)"
+
+
 async def _complete_topics(
     settings: Settings, tasks: Sequence[Task[Any, Any]], log: EventLog, known: Mapping[str, TopicInfo]
 ) -> None:
@@ -114,7 +117,8 @@ async def _complete_topics(
         if task.reads not in known:
             await _ask_by_name(log, [task.reads])
             raise TopicMissing(
-                f"{task.name} reads topic {task.reads!r}, which {settings.log} does not have: penstock topics create {task.reads}"
+                f"{task.name} reads topic {task.reads!r}, which {settings.log} does not have: "
+                f"penstock topics create {task.reads}{_ALL_OF_A_TASK}"
             )
     partitions = {task.name: known[task.reads].partitions for task in tasks}
     missing = [spec for task in tasks for spec in topic_specs(task, partitions[task.name]) if spec.name not in known]
@@ -123,7 +127,9 @@ async def _complete_topics(
     if isinstance(settings.log_address, KafkaAddress):
         await _ask_by_name(log, [spec.name for spec in missing])
         names = " ".join(dict.fromkeys(spec.name for spec in missing))
-        raise TopicMissing(f"{settings.log} lacks topics that the tasks write: penstock topics create {names}")
+        raise TopicMissing(
+            f"{settings.log} lacks topics that the tasks write: penstock topics create {names}{_ALL_OF_A_TASK}"
+        )
     await log.create_topics(list({spec.name: spec for spec in missing}.values()))
 
 

@@ -13,6 +13,7 @@ from collections import Counter
 import pytest
 
 import kafka_broker
+from penstock import NewRecord
 from penstock.deadletters.letter import read_letter
 from penstock.erasure import read_erasure
 from penstock.log.kafka import KafkaLog
@@ -158,3 +159,25 @@ def test_a_shipped_task_runs_on_a_cluster_as_on_the_embedded_log(tmp_path, boots
     assert f"{name}-review-moderator: " in said
     skipped = sum(event.ending == "skip" for event in events)
     assert_ended_once(bootstrap, f"{name}-", len(events), ["review-moderator"], skipped)
+
+
+def test_what_was_deleted_leaves_nothing_waiting(tmp_path, bootstrap):
+    """Erasures pass through the retry topic; the marker behind the last of them is no event that waits for anybody."""
+    name = f"shop-{uuid.uuid4().hex[:8]}"
+    (tmp_path / "own.py").write_text(OWN.format(name=name))
+    log = ("--log", f"kafka:{bootstrap}")
+    penstock(tmp_path, "topics", "create", "--task", "own:moderator", "--partitions", "1", *log)
+    event = next(event for event in day(1, 80) if event.ending == "result")
+    deletion = NewRecord(f"{name}-review-events", event.key, None)
+    on(bootstrap, lambda log: log.append([NewRecord(f"{name}-review-events", event.key, event.value), deletion]))
+    penstock(tmp_path, "run", "own:moderator", "--simulated", "--until-idle", *log)
+    said = penstock(tmp_path, "status", "--group", f"{name}-review-moderator", *log)
+    assert "nobody works" not in said
+    page = json.loads(penstock(tmp_path, "status", "--group", f"{name}-review-moderator", "--json", *log))
+    assert {row["topic"]: row["lag_events"] for row in page["groups"]} == {
+        f"{name}-review-events": 0,
+        f"{name}-review-moderator.retry": 0,
+    }
+    assert {kept.high for kept in on(bootstrap, lambda log: log.bounds(f"{name}-review-moderator.retry")).values()} == {
+        2
+    }

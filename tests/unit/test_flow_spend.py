@@ -195,15 +195,17 @@ def test_of_two_that_claim_the_last_of_it_at_most_one_gets_it() -> None:
     assert sum(got) == 1
 
 
-def test_a_worker_that_starts_at_the_ceiling_spends_nothing() -> None:
-    """After a restart the spending of the run before counts, whole."""
+def test_a_worker_that_starts_at_the_ceiling_spends_nothing(caplog) -> None:
+    """After a restart the spending of the run before counts, whole, and is said."""
     world = World()
     spend = world.spend(day_usd=0.001)
     spend.check("t", "m", 990_000)
     world.share()
     pay(spend, 990_000)
     world.act(spend)
+    caplog.clear()
     restarted = world.spend(day_usd=0.001)
+    assert "99 % of a ceiling" in caplog.text
     wait = restarted.check("t", "m", 20_000)
     assert wait is not None
     assert wait.cause == "spend"

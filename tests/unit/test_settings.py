@@ -63,6 +63,7 @@ def test_unknown_setting_of_a_file_names_line_and_the_likely_one():
     ("variable", "said"),
     [
         ("PENSTOCK_SPENT__DAY_USD", "did you mean 'spend'?"),
+        ("PENSTOCK_SPEND__CEILING_USD", "write hour_usd, day_usd or month_usd"),
         ("PENSTOCK_SPEND__DYA_USD", "did you mean 'day_usd'?"),
         ("PENSTOCK_LOGG", "did you mean 'log'?"),
     ],

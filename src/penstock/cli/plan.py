@@ -58,7 +58,7 @@ def plan(
     ] = "",
     sample: Annotated[
         int, typer.Option("--sample", "-n", help="Events to look at.", min=1, max=MOST_SAMPLE, rich_help_panel=LOOKS)
-    ] = 400,
+    ] = 2_000,
     asks: Annotated[
         bool,
         typer.Option(

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from penstock.worker import Worker
 
 IDLE_LOOK_SECONDS = 0.3
+IDLE_LOOKS = 2
 REPORT_SECONDS = 10.0
 PATIENCE_SECONDS = 30.0
 """How long `run` waits for a log or a registry that cannot be reached when it starts."""
@@ -164,17 +165,22 @@ async def _until_idle(invocation: Invocation, tasks: Sequence[Task[Any, Any]], w
 async def _idle(invocation: Invocation, tasks: Sequence[Task[Any, Any]]) -> None:
     """Looks at the log, not at the worker: what is not committed is not done."""
     async with invocation.log() as log:
-        while await patiently(lambda: waiting(log, tasks)):  # noqa: ASYNC110 - other processes work on it too
+        idle_looks = 0
+        # Kafka shows the records of an act one by one: what was handed over may appear just after the progress.
+        while idle_looks < IDLE_LOOKS:
+            idle_looks = 0 if await patiently(lambda: waiting(log, tasks)) else idle_looks + 1
             await asyncio.sleep(IDLE_LOOK_SECONDS)
 
 
 async def waiting(log: EventLog, tasks: Sequence[Task[Any, Any]]) -> int:
     """Events that the tasks' groups have not resolved; a partition that no group has touched yet counts as one."""
+    from penstock.log.unresolved import unresolved
+
     count = 0
     for task in tasks:
         for topic in task.topics:
             done = await log.committed(task.group, topic)
             for partition, kept in (await log.bounds(topic)).items():
                 known = done.get(partition)
-                count += max(0, kept.high - known.base - known.count_above()) if known else 1
+                count += (await unresolved(log, partition, known, kept))[0] if known else 1
     return count

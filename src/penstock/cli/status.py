@@ -15,14 +15,13 @@ from penstock.cli.budget import Budget, budgets
 from penstock.cli.command import Invocation, command, run_async
 from penstock.cli.console import emit_page, out, table, tell
 from penstock.log.delivery import label
+from penstock.log.unresolved import unresolved
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from penstock.cli.waiting import Asked, Waiting
-    from penstock.log.base import Bounds, Delivery, EventLog, GroupMember
-    from penstock.log.offset_map import OffsetMap
-    from penstock.record import Partition
+    from penstock.log.base import Delivery, EventLog, GroupMember
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class GroupTopic:
     group: str
     topic: str
     lag_events: int
-    """Offsets that are not resolved."""
+    """Offsets that are not resolved; 0 where only markers of transactions are left."""
     lag_seconds: float
     """Age of the oldest record that is not resolved."""
     done_above: int
@@ -124,12 +123,13 @@ async def _row(log: EventLog, group: str, topic: str, members: list[GroupMember]
     if not done and not owned:
         return None
     bounds = await log.bounds(topic)
-    lag = [_lag(done[p], kept) for p, kept in bounds.items() if p in done]
+    waiting = [await unresolved(log, p, done[p], kept) for p, kept in bounds.items() if p in done]
+    oldest_ms = min((first.timestamp_ms for _, first in waiting if first), default=None)
     return GroupTopic(
         group,
         topic,
-        lag_events=sum(lag),
-        lag_seconds=round(await _oldest_seconds(log, done, bounds), 1),
+        lag_events=sum(count for count, _ in waiting),
+        lag_seconds=0.0 if oldest_ms is None else round(max(0.0, time.time() - oldest_ms / 1000), 1),
         done_above=sum(offsets.count_above() for offsets in done.values()),
         unresolved_below=sum(o.end - o.base - o.count_above() for o in done.values()),
         lost=sum(max(0, kept.low - done[p].base) for p, kept in bounds.items() if p in done),
@@ -137,26 +137,6 @@ async def _row(log: EventLog, group: str, topic: str, members: list[GroupMember]
         partitions_owned=len(owned),
         members=sorted(set(owned.values())),
     )
-
-
-def _lag(done: OffsetMap, kept: Bounds) -> int:
-    """Offsets still there and not resolved."""
-    gone = max(0, kept.low - done.base)
-    above = (done.bits >> gone).bit_count()
-    return max(0, kept.high - max(kept.low, done.base) - above)
-
-
-async def _oldest_seconds(log: EventLog, done: dict[Partition, OffsetMap], bounds: dict[Partition, Bounds]) -> float:
-    """The age of the record at the watermark that has waited longest: the watermark's own is never resolved."""
-    now_ms = time.time() * 1000
-    oldest = 0.0
-    for partition, offsets in done.items():
-        kept = bounds.get(partition)
-        if kept is None or offsets.base >= kept.high:
-            continue
-        for record in await log.read(partition, max(offsets.base, kept.low), 1):
-            oldest = max(oldest, (now_ms - record.timestamp_ms) / 1000)
-    return oldest
 
 
 def _print(found: list[GroupTopic]) -> None:
@@ -178,7 +158,8 @@ def _print(found: list[GroupTopic]) -> None:
         if row.lost:
             tell(f"{row.group}: retention deleted {row.lost:,} unread records of {row.topic}")
         if row.lag_events and not row.members:
-            tell(f"{row.group}: {row.lag_events:,} events wait in {row.topic} and nobody works on them")
+            wait, them = ("event waits", "it") if row.lag_events == 1 else ("events wait", "them")
+            tell(f"{row.group}: {row.lag_events:,} {wait} in {row.topic} and nobody works on {them}")
 
 
 def duration(seconds: float) -> str:

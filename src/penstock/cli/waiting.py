@@ -143,6 +143,8 @@ def show(waits: Sequence[Waiting], workers: Sequence[Asked]) -> None:
             tell(f"worker {worker.url} did not answer: {worker.error}")
     alike: dict[tuple[Any, ...], list[Waiting]] = {}
     for wait in waits:
+        if wait.cause == "nothing_to_read" and wait.topic.endswith(".retry"):
+            continue  # they are empty nearly always
         alike.setdefault((wait.group, wait.topic, wait.told, wait.cause), []).append(wait)
     if not alike:
         return

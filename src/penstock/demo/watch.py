@@ -175,7 +175,7 @@ class Watch:
         return Picture(
             title=self.title,
             seconds=self._seconds(),
-            sent=self._producer.sent,
+            sent=self._sent_at_look,
             total=self._producer.total,
             day_time=self._day_time(),
             rows=rows,

@@ -137,7 +137,7 @@ class Explainer:
         if why == "offset_map":
             return [self._held_by("offset_map", self._checkpoint.first_open(partition), first, since)]
         held = self._checkpoint.held(partition)
-        if why == "key_order" or held:
+        if (why == "key_order" or held) and self._checkpoint.has_key_of(partition, 1):
             blocker = self._checkpoint.first_of_longest_key(partition)
             return [self._held_by("key_order", blocker, first, since)._replace(items=held)]
         return [Reason("worker_full")] if full and not first else []

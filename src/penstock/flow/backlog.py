@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from penstock.record import Partition, Record
     from penstock.task import Task
 
-SPOTS = 4
+SPOTS = 16
 """Places of a partition where the sample is taken: a backlog's head may look unlike its end."""
 
 

@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import ROUND_FLOOR, Decimal
+from functools import lru_cache
 from typing import Literal, NamedTuple, get_args
 
 from penstock.errors import SettingsError
@@ -137,6 +138,7 @@ def periods_at(unix: float) -> Now:
 _FORMS = {13: "%Y-%m-%dT%H", 10: "%Y-%m-%d", 7: "%Y-%m"}
 
 
+@lru_cache(maxsize=1_000)
 def end_of(label: str) -> float:
     """When the period of that name ends, as Unix time; raises ValueError where it names none."""
     form = _FORMS.get(len(label))

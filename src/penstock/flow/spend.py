@@ -34,6 +34,8 @@ RETRY_SECONDS = (0.05, 0.4)
 MOST_TOMBSTONES = 100
 STRETCHED_PART = 50
 """Room for more calls than are in flight is at most this part of a ceiling: a worker that dies leaves it behind."""
+HELD_PART = 20
+"""Claimed and not spent is at most this part of a ceiling per task and model of a worker, or one call: what a death can cost."""
 IDLE_PART, IDLE_FROM_PART = 100, 5
 """An idle worker keeps room for a call, so that the next event goes out at once; not when little is left."""
 _HOUR = 3_600.0
@@ -117,21 +119,24 @@ class Spend:
         if not self.ceilings:
             return Hold(None, (), worst_nanousd)
         book = self._book(task, model)
-        return Hold(book, book.current(self._periods()), worst_nanousd)
+        # Where claims count, the periods are those that `check` has just looked at: an hour may turn in between.
+        return Hold(book, book.current(self._now if self.run else self._periods()), worst_nanousd)
 
     def settle(self, hold: Hold, worst_nanousd: int, nanousd: int) -> None:
         """A call's cost is known (0: it was not billed)."""
         self.reserved_nanousd -= worst_nanousd
         self.spent_nanousd += nanousd
         hold.end(spent=nanousd)
-        self._warn()
+        if not self.run:  # who shares looks whenever the topic was read
+            self._warn()
 
     def leave_unconfirmed(self, hold: Hold, worst_nanousd: int) -> None:
         """A call's reply was never read: its worst stays held."""
         self.reserved_nanousd -= worst_nanousd
         self.unconfirmed_nanousd += worst_nanousd
         hold.end(unconfirmed=worst_nanousd)
-        self._warn()
+        if not self.run:
+            self._warn()
 
     # --- claims: written with a task's acts ------------------------------------------------------------------------
 
@@ -276,8 +281,16 @@ class Spend:
         most = max(most, min(int(most * book.stretch), room // STRETCHED_PART))
         if free > room // IDLE_FROM_PART:
             most = max(most, min(2 * book.last_worst, room // IDLE_PART))
-        fair = free // (self.claims.active + 1)
+        held = self._most_held(book, line) - line.reserved
+        if wanted > held and line.reserved:  # calls in flight come back soon, and cost less than their worst
+            return line.used
+        fair = min(free // (self.claims.active + 1), held)
         return line.used + min(most, max(fair, wanted))
+
+    def _most_held(self, book: Book, line: Line) -> int:
+        covering = self._covering[book.key.task, book.key.model]
+        at = self._now.labels.index(line.label)
+        return min(c.nanousd for c in covering if c.period == PERIODS[at]) // HELD_PART
 
     def _is_due(self, book: Book) -> bool:
         now = self._clock()

@@ -131,7 +131,8 @@ def faults_of(name: str, use: Uses, known: Mapping[str, Topic], home: Home) -> l
 def missing(name: str, use: Uses) -> Fault:
     """Nobody made it."""
     why = "Events come from it." if use.is_read else f"{', '.join(use.tasks)} writes to it."
-    return Fault(name, "does not exist", why, f"penstock topics create {name}", is_fatal=True)
+    fix = f"penstock topics create {name} (or --task MODULE:TASK for all topics of a task)"
+    return Fault(name, "does not exist", why, fix, is_fatal=True)
 
 
 def _sharing(use: Uses, found: Topic, known: Mapping[str, Topic], home: Home) -> Iterator[Fault]:

@@ -6,6 +6,7 @@ sample → [trial] → known
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -80,7 +81,8 @@ async def try_out(settings: Settings, task: Task[Any, Any], sample: Sample) -> T
     at_once = settings.model_copy(update={"ramp": RampOptions(start_share=1.0)})  # a handful of calls is no ramp
     claude = Claude(at_once, client=recorder, tasks=[task])
     trial = Trial()
-    items = [item for item in sample.items if not item.suspicious][:FIRST_STEP_EVENTS] or sample.items[:1]
+    plain = [item for item in sample.items if not item.suspicious] or sample.items[:1]
+    items = random.Random(0).sample(plain, min(FIRST_STEP_EVENTS, len(plain)))  # neighbours are alike
     spare = items[:LATER_STEP_EVENTS]
     trial.events = len(items)
     try:
