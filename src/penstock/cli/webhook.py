@@ -125,10 +125,10 @@ def secret(invocation: Invocation) -> None:  # noqa: ARG001 - every command take
 def test(invocation: Invocation, name: _Name) -> None:
     """Post a signed message that says nothing (penstock.ping.v1), and print what is answered."""
     reply = run_async(_ping(_options(invocation.settings, name), name))
-    told = "took it" if reply.verdict == "delivered" else reply.detail
-    line(f"{name}: {told} ({reply.status or 'no answer'}, {reply.seconds:.2f} s)")
     if reply.verdict != "delivered":
+        tell(f"{name}: {reply.detail} ({reply.seconds:.2f} s)")
         raise typer.Exit(1)
+    line(f"{name}: took it ({reply.status}, {reply.seconds:.2f} s)")
 
 
 @app.command("listen")
