@@ -35,7 +35,12 @@ def show(invocation: Invocation, *, as_json: _Json = False) -> None:
     for name, options in invocation.settings.sinks.webhooks.items():
         with _outbox(invocation.settings, name) as outbox:
             disabled, (waiting, oldest) = outbox.disabled(), outbox.standing()
-        row = {"name": name, "goes_to": options.target(name).shown, "sink": f"webhook.{name}", "waiting": waiting}
+        row: dict[str, Any] = {
+            "name": name,
+            "goes_to": options.target(name).shown,
+            "sink": f"webhook.{name}",
+            "waiting": waiting,
+        }
         row |= {"oldest": oldest, "disabled_at": disabled and disabled[0], "why": disabled[1] if disabled else ""}
         rows.append(row)
     if as_json:
