@@ -150,7 +150,7 @@ def test_every_metric_is_declared_once():
 def test_names_in_code_and_documentation_are_declared():
     """Whoever writes a metric's name means one that exists."""
     declared = {metric.name + end for metric in ALL for end in ENDS}
-    kinds = r"(?:total|seconds|records|in_flight|waiting|held|usd|info|ready|items|owned|paused|ratio|per_second|calls|outage)"
+    kinds = r"(?:total|seconds|records|in_flight|waiting|held|usd|info|ready|items|owned|paused|ratio|per_second|calls|outage|disabled)"
     name = re.compile(rf"\bpenstock_[a-z_]*{kinds}(?:_bucket|_count|_sum)?\b")
     files = [*(ROOT / "src").rglob("*.py"), *(ROOT / "docs").rglob("*.md"), ALERTS]
     assert len(name.findall(ALERTS.read_text())) > 10

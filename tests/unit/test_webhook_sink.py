@@ -8,6 +8,7 @@ import logging
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from penstock.sinks.webhook.sink import EndpointDisabled, WebhookSink
 from penstock.store.options import DatabaseOptions
 from penstock.store.outbox import Outbox
 from penstock.store.schema import connect, upgrade
+from penstock.store.tables import webhook_messages
 from penstock.wiring_sinks import made_sinks
 from sink_feed import Feeder, deliveries, delivering, letters_in, made_topics, until
 from webhook_receiver import SECRET, Received, Receiver, of_event, secret_of
@@ -64,11 +66,11 @@ class Shop:
         self.engine = connect(self.database)
         self.outbox = Outbox(self.engine, "shop")
 
-    def sink(self, attempts: int = 10, **changed: Any) -> WebhookSink:
+    def sink(self, attempts: int = 10, wait_seconds: float = 0.01, **changed: Any) -> WebhookSink:
         """Its schedule is the standard's number of attempts, in milliseconds."""
 
         def delay(made: int, wish_seconds: float | None) -> float | None:
-            return None if made >= attempts else 0.01
+            return None if made >= attempts else wait_seconds
 
         options = self.receiver.options(**changed)
         return WebhookSink("shop", options, self.database, delay=delay, look_seconds=0.01)
@@ -359,10 +361,18 @@ async def test_an_erasure_empties_the_outbox_of_what_it_covers(shop: Shop) -> No
     shop.receiver.script = lambda found: web.Response(status=500) if found.data["event_id"] in "ab" else None
     feed = Feeder()
     records = [feed.result("ok"), feed.result("a", subject="s", key=b"k"), feed.result("b", subject="t", key=b"l")]
-    await deliver(shop.sink(attempts=1_000), records)
+    await deliver(shop.sink(wait_seconds=600.0), records)
     assert shop.outbox.standing()[0] == 2
     erasure = [one for one in feed.erasure("gone", "s", key=b"k") if one.topic == "labels"]
-    await deliver(shop.sink(attempts=1_000), erasure, first=3)
+    shop.outbox.hurry()
+    under_way = [one.id for one in shop.outbox.claim(10, 60.0)]
+    assert len(under_way) == 2
+    with pytest.raises(SinkAway, match="under way"):
+        await deliver(shop.sink(), erasure, first=3)
+    shop.outbox.release(under_way)
+    with shop.engine.begin() as connection:
+        connection.execute(webhook_messages.update().values(next_at=datetime.now(UTC) + timedelta(hours=1)))
+    await deliver(shop.sink(), erasure, first=3)
     assert [one.type for one in shop.receiver.taken] == ["penstock.result.v1", "penstock.erased.v1"]
     assert shop.outbox.standing()[0] == 1
 
