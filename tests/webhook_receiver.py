@@ -59,6 +59,7 @@ class Receiver:
 
     def close(self) -> None:
         self.stop()
+        self._await(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -81,6 +82,13 @@ class Receiver:
 
     def _await(self, coroutine: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(30)
+
+    async def _end(self) -> None:
+        """Who hangs goes."""
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for one in others:
+            one.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
 
     async def _start(self) -> None:
         app = web.Application()

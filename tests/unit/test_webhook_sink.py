@@ -89,8 +89,8 @@ def shop(request: pytest.FixtureRequest, receiver: Receiver, tables: Path, tmp_p
 
 
 async def deliver(sink: WebhookSink, records: list[NewRecord], first: int = 0) -> Any:
-    await sink.open()
     try:
+        await sink.open()
         return await sink.deliver(deliveries(records, first))
     finally:
         await sink.close()
