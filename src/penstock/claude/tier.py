@@ -151,7 +151,7 @@ class ClaudeTier:
         told = gate.explain(family, task.name)
         if told is None:  # stopped, or a cold cache: the gate was not asked or would let it through
             return None
-        if told.cause == "spend" and gate.money.is_holding:
+        if told.cause == "spend_cap":
             return Held("account_stop", gate.money.since, None, told.until, family)
         if told.cause == "outage":
             return Held("outage", told.since, None, told.until, family)

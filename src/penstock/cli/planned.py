@@ -66,7 +66,7 @@ def _time(planned: Planned, case: Case) -> str:
     if not planned.events:
         return "nothing waits"
     if case.cap is not None and math.isinf(case.seconds):
-        return f"never: {case.cap.name} (${case.cap.usd:,.2f}) pays {case.paid_events:,} of them"
+        return f"never: {case.cap.name} (${case.cap.usd:,.2f}) pays {planned.paid_records(case):,} of them"
     if math.isinf(case.seconds):
         return "never: more comes in than can be answered"
     return _seconds(case.seconds)
@@ -178,7 +178,7 @@ def as_object(planned: Planned) -> dict[str, Any]:
 def _case(planned: Planned, case: Case) -> dict[str, Any]:
     cap = None
     if case.cap is not None:
-        cap = {"name": case.cap.name, "usd": case.cap.usd, "pays_events": case.paid_events}
+        cap = {"name": case.cap.name, "usd": case.cap.usd, "pays_events": planned.paid_records(case)}
     return {
         "usd": round(case.usd, 9),
         "seconds": None if math.isinf(case.seconds) else round(case.seconds, 3),

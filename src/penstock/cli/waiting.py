@@ -33,6 +33,7 @@ WORDS = {
     "concurrency": "as many calls of {tier} are in flight as may be",
     "cold_cache": "the first call of {tier} writes the prompt cache",
     "budget": "the budget is used up",
+    "claim": "what is left of the budget is held for calls in flight",
     "account_stop": "the account's own money limit is reached",
     "outage": "{tier} does not answer as it should",
     "overloaded": "{tier} is overloaded",

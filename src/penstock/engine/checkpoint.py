@@ -21,12 +21,15 @@ if TYPE_CHECKING:
 EndingT = TypeVar("EndingT")
 
 
-@dataclass(slots=True)
 class _Slot(Generic[EndingT]):
     """An offset in the queue of its key."""
 
-    offset: int
-    endings: list[EndingT] | None = None
+    __slots__ = ("endings", "key", "offset")
+
+    def __init__(self, key: bytes, offset: int) -> None:
+        self.key = key
+        self.offset = offset
+        self.endings: list[EndingT] | None = None
 
 
 @dataclass(slots=True)
@@ -44,9 +47,9 @@ class _Book(Generic[EndingT]):
     endings: list[EndingT] = field(default_factory=list)
     keys: dict[bytes, list[_Slot[EndingT]]] = field(default_factory=dict)
     """Lists: an empty deque has 760 bytes, and most of thousands of keys have one offset in flight."""
-    slots: dict[int, tuple[bytes, _Slot[EndingT]]] = field(default_factory=dict)
+    slots: dict[int, _Slot[EndingT]] = field(default_factory=dict)
     held: int = 0
-    longest: int = 0
+    longest: int = 1
     """No key has more offsets in flight."""
 
 
@@ -87,26 +90,41 @@ class Checkpoint(Generic[EndingT]):
         book.end = max(book.end, offset + 1)
         book.in_flight += 1
         if self._by_key and key is not None:
-            slot: _Slot[EndingT] = _Slot(offset)
-            queue = book.keys.setdefault(key, [])
+            slot = book.slots[offset] = _Slot(key, offset)
+            queue = book.keys.get(key)
+            if queue is None:
+                book.keys[key] = [slot]
+                return True
             queue.append(slot)
             book.longest = max(book.longest, len(queue))
-            book.slots[offset] = (key, slot)
         return True
 
-    def resolve(self, partition: Partition, epoch: int, offset: int, endings: Iterable[EndingT] = ()) -> bool:
-        """The outcome of an offset is known. False: too late, the partition is no longer ours under that epoch."""
+    def resolve(
+        self,
+        partition: Partition,
+        epoch: int,
+        offset: int,
+        endings: Iterable[EndingT] = (),
+        hold: Callable[[EndingT], EndingT] | None = None,
+    ) -> bool:
+        """The outcome of an offset is known. False: too late, the partition is no longer ours under that epoch.
+
+        `hold` makes of an ending that must wait for its key's turn one that is the same and takes less room.
+        """
         book = self._books.get(partition)
         if book is None or book.epoch != epoch:
             return False
-        waiting = book.slots.pop(offset, None)
-        if waiting is None:
+        slot = book.slots.pop(offset, None)
+        if slot is None:
             self._finish(book, offset, endings)
             return True
-        key, slot = waiting
-        slot.endings = list(endings)
+        queue = book.keys[slot.key]
+        if len(queue) == 1:  # nobody waits for it
+            del book.keys[slot.key]
+            self._finish(book, offset, endings)
+            return True
+        slot.endings = list(endings) if hold is None or queue[0] is slot else [hold(ending) for ending in endings]
         book.held += 1
-        queue = book.keys[key]
         ready = 0
         while ready < len(queue) and (first := queue[ready]).endings is not None:
             self._finish(book, first.offset, first.endings)
@@ -114,7 +132,7 @@ class Checkpoint(Generic[EndingT]):
         book.held -= ready
         del queue[:ready]
         if not queue:
-            del book.keys[key]
+            del book.keys[slot.key]
         return True
 
     def change_held(self, change: Callable[[EndingT], EndingT]) -> None:
@@ -148,8 +166,9 @@ class Checkpoint(Generic[EndingT]):
         book = self._books.get(partition)
         if book is None or book.longest < count:
             return False
-        book.longest = max(map(len, book.keys.values()), default=0)
-        return book.longest >= count
+        longest = max(map(len, book.keys.values()), default=0)
+        book.longest = max(1, longest)
+        return longest >= count
 
     def first_of_longest_key(self, partition: Partition) -> int:
         """The offset that the fullest key of a partition waits for."""

@@ -76,9 +76,8 @@ class Committer:
     def resolve(self, ending: Ending) -> None:
         """An item is finished. Too late for a partition that is ours no longer: what it cost is waste."""
         item = ending.item
-        if self._task.order == "key":
-            ending = self._publisher.pack(ending)
-        if self._checkpoint.resolve(item.partition, item.epoch, item.offset, (ending,)):
+        hold = self._publisher.pack if self._task.order == "key" else None
+        if self._checkpoint.resolve(item.partition, item.epoch, item.offset, (ending,), hold):
             self.changed.set()
         else:
             self.give_up(item.own_charges, "answered after the partition was lost")

@@ -87,9 +87,10 @@ class Explainer:
                 yield item, reason if due is None else self._later(stage, due)
             for item in stage.repeating:
                 yield item, reason if reason.cause != "company" else reason._replace(cause="retry_budget")
+        asked = [Reason("asked", tier=stage.step.name) for stage in self._cascade.stages]
         for items in calls.values():
             for item in items:
-                yield item, Reason("asked", tier=self._cascade.stages[item.step].step.name)
+                yield item, asked[item.step]
 
     def _later(self, stage: Stage, due: float) -> Reason:
         """To the second, so that items which come back together are one reason."""

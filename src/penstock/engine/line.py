@@ -88,13 +88,13 @@ class Line:
     def _take_of_lane(self, most_items: int, most_tokens: int) -> tuple[list[Item], int]:
         """Of the next batches' worth, those whose keys share a lane with the first: its order stays, and it always leaves."""
         plain = self._plain
-        lane = _lane(plain[0])
+        lane = hash(plain[0].record.key) % LANES
         batch: list[Item] = []
         passed: list[Item] = []
         tokens = 0
         for _ in range(LANES * most_items):
             item = plain.popleft()
-            if _lane(item) != lane:
+            if hash(item.record.key) % LANES != lane:  # looked at some five times an item: no call
                 passed.append(item)
                 continue
             tokens += item.tokens
@@ -182,7 +182,3 @@ class Line:
             heapq.heapify(self._ranks)
             heapq.heapify(self._deadlines)
         return item
-
-
-def _lane(item: Item) -> int:
-    return hash(item.record.key) % LANES

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from penstock.flow.plan import Plan, plan
+from penstock.flow.plan import Case, Plan, plan
 from penstock.planning.steps import Route, caps_of, crew_of, demand_of, route_of
 
 if TYPE_CHECKING:
@@ -57,6 +57,10 @@ class Planned:
     def usd_per_million(self, flow: Flow) -> float:
         """Of a million events as they come, those that no model is asked about among them."""
         return flow.usd_per_event * 1e6 * self.sample.asked_share
+
+    def paid_records(self, case: Case) -> int:
+        """How many events a budget pays, counted as they stand in the topic."""
+        return int((case.paid_events or 0) / self.sample.asked_share) if self.sample.asked_share else 0
 
     def records_per_second(self, flow: Flow) -> float:
         """The same events, counted as they stand in the topic."""
