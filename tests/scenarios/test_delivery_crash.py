@@ -69,7 +69,8 @@ class Deliverers:
             one.send_signal(signal.SIGTERM)
         codes = [one.wait(60) for one in self._running]
         self.output.close()
-        assert codes == [0] * len(codes), (self._directory / "deliver.log").read_text()[-2000:]
+        # One that was started just now has no handler yet: it ends by the signal.
+        assert set(codes) <= {0, -signal.SIGTERM}, (self._directory / "deliver.log").read_text()[-2000:]
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -85,7 +86,7 @@ def database(
     other: list[sqlite3.Connection] = []
 
     def go_away() -> None:
-        other.append(sqlite3.connect(file, isolation_level=None, timeout=30))
+        other.append(sqlite3.connect(file, isolation_level=None, timeout=30, check_same_thread=False))
         other[0].execute("BEGIN EXCLUSIVE")
 
     yield f"sqlite:{file}", go_away, lambda: other.pop().close()
@@ -111,7 +112,7 @@ async def test_no_row_is_lost_or_doubled(
         deliverers.start()
     writing = asyncio.create_task(_write(log, TASK))
     for at in range(KILLS):
-        await asyncio.sleep(random.uniform(1.0, 2.0))
+        await asyncio.sleep(random.uniform(2.0, 4.0))
         await asyncio.to_thread(deliverers.kill_one)
         if at == KILLS // 2:
             await asyncio.to_thread(go_away)
@@ -136,7 +137,7 @@ async def _write(log: SqliteLog, task: Task[Any, Any]) -> int:
         records = [feed.result(str(first + n)) for n in range(100)]
         await log.append(records)
         paid += 70 * len(records)
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.4)
     return paid
 
 

@@ -152,7 +152,7 @@ class DatabaseSink(Sink):
             "source_offset": result.source.offset,
             "log_offset": delivery.record.offset,
         }
-        return storable(row)
+        return storable(row) if _has_nul(delivery) else row
 
 
 def _letter(letter: Letter, delivery: Delivery) -> dict[str, Any]:
@@ -194,7 +194,7 @@ def _cost_of_result(result: Result, delivery: Delivery) -> dict[str, Any]:
         "nanousd": result.nanousd,
         **result.usage._asdict(),
     }
-    return storable(row)
+    return storable(row) if _has_nul(delivery) else row
 
 
 def _cost_of_letter(letter: Letter, delivery: Delivery) -> dict[str, Any]:
@@ -217,6 +217,11 @@ def _cost_of_letter(letter: Letter, delivery: Delivery) -> dict[str, Any]:
 
 def _committed(delivery: Delivery) -> Any:
     return moment(max(1, delivery.committed_ms))
+
+
+def _has_nul(delivery: Delivery) -> bool:
+    """In JSON a NUL is always escaped: to look for that is cheaper than to look at every text."""
+    return b"\\u0000" in (delivery.record.value or b"")
 
 
 def storable(row: dict[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import orjson
 from sqlalchemy import create_engine, event, inspect, text
 from sqlalchemy.exc import DBAPIError
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 VERSION_TABLE = "penstock_version"
 REVISIONS = ("0001", "0002")
 """Every step there is, oldest first: the last one is what this program works with."""
+JSON: Any = {"json_serializer": lambda value: orjson.dumps(value).decode(), "json_deserializer": orjson.loads}
+"""Documents are most of a row."""
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -40,6 +43,7 @@ def connect(options: DatabaseOptions, *, is_reader: bool = False) -> Engine:
             pool_size=2,
             max_overflow=2,
             pool_pre_ping=True,
+            **JSON,
             connect_args={
                 "connect_timeout": seconds,
                 "application_name": "penstock",
@@ -51,7 +55,7 @@ def connect(options: DatabaseOptions, *, is_reader: bool = False) -> Engine:
 
 
 def _sqlite(options: DatabaseOptions, *, is_reader: bool) -> Engine:
-    engine = create_engine(options.address(), connect_args={"timeout": options.connect_timeout_seconds})
+    engine = create_engine(options.address(), connect_args={"timeout": options.connect_timeout_seconds}, **JSON)
 
     @event.listens_for(engine, "connect")
     def prepare(connection: sqlite3.Connection, _: Any) -> None:
