@@ -6,7 +6,10 @@ Key: a JSON array `[task, kind, id]`. Value: a JSON object, or null to forget. K
   * `start`: a partition that a group has begun; id = topic and partition, value = the topic's id and width then;
   * `waste`: money spent that no result or dead letter carries (a late answer of a lost partition);
     id = the API's request id and the item, value = what was spent and why;
-  * `loss`: offsets that retention deleted unread; id = partition and range.
+  * `loss`: offsets that retention deleted unread; id = partition and range;
+  * `pause`: a person's order that a sink shall wait; task = the sink's group, id empty, value = since when;
+  * `redeliver`: a person's order to deliver again; task = the sink's group, id empty, value = its id and from when;
+  * `redelivered`: how far that is done; task = the sink's group, id = topic and partition, value = its id, next and end.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from penstock.record import NewRecord, Record
 
 STATE_TOPIC = "penstock-state"
 
-StateKind = Literal["start", "waste", "loss"]
+StateKind = Literal["start", "waste", "loss", "pause", "redeliver", "redelivered"]
 
 
 class State(NamedTuple):
