@@ -47,6 +47,7 @@ from penstock.settings_sources import (
     place_of,
     read_secret_files,
 )
+from penstock.web.options import GatewayOptions
 
 MASK = "**********"
 
@@ -130,6 +131,9 @@ class Settings(BaseSettings):
     )
     retry: RetryOptions = Field(default_factory=RetryOptions, description="How items are asked again.")
     ops: OpsOptions = Field(default_factory=OpsOptions, description="Metrics and health of `penstock run`.")
+    gateway: GatewayOptions = Field(
+        default_factory=GatewayOptions, description="Events over HTTP: `penstock serve`."
+    )
     sqlite: SqliteOptions = Field(default_factory=SqliteOptions, description="The embedded log.")
     kafka_log: KafkaOptions = Field(
         default_factory=KafkaOptions, description="The log on Kafka; `[kafka]` is for librdkafka's own properties."

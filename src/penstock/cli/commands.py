@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from penstock.cli import config, topics
+from penstock.cli import config, gateway, topics
 from penstock.cli.command import finish
 from penstock.cli.demo import demo
 from penstock.cli.doctor import doctor
@@ -15,6 +15,7 @@ from penstock.cli.init import init
 from penstock.cli.produce import produce
 from penstock.cli.run import run
 from penstock.cli.schema import schema
+from penstock.cli.serve import serve
 from penstock.cli.simulate import simulate
 from penstock.cli.status import status
 from penstock.cli.tail import tail
@@ -38,6 +39,8 @@ app.command("init", rich_help_panel=START)(init)
 app.command("try", rich_help_panel=START)(try_one)
 app.command("doctor", rich_help_panel=START)(doctor)
 app.command("run", rich_help_panel=WORK)(run)
+app.command("serve", rich_help_panel=WORK)(serve)
+app.add_typer(gateway.app, name="gateway", rich_help_panel=WORK)
 app.command("produce", rich_help_panel=WORK)(produce)
 app.add_typer(topics.app, name="topics", rich_help_panel=WORK)
 app.command("simulate", rich_help_panel=WORK)(simulate)

@@ -58,7 +58,7 @@ def run(
     tasks = [with_codec(settings, task) for task in load_tasks(references, policy=settings.policy)]
     if not is_simulated and any(isinstance(step.tier, str) for task in tasks for step in task.route.steps):
         need_credentials(settings)
-    _start_logging(is_quiet=invocation.is_quiet)
+    start_logging(is_quiet=invocation.is_quiet)
     run_async(patiently(lambda: _check(invocation, tasks, says_yes=says_yes or is_simulated)))
     with answering(settings, is_simulated=is_simulated) as answers:
         if answers.is_simulated and not invocation.is_quiet:
@@ -66,7 +66,8 @@ def run(
         run_async(_work(invocation, answers.settings, tasks, until_idle=until_idle))
 
 
-def _start_logging(*, is_quiet: bool) -> None:
+def start_logging(*, is_quiet: bool) -> None:
+    """What a long-lived command says of its work, on stderr."""
     logging.basicConfig(
         stream=sys.stderr,
         level=logging.WARNING if is_quiet else logging.INFO,
