@@ -26,6 +26,8 @@ COMMANDS = (
     "init",
     "try",
     "run",
+    "serve",
+    "gateway",
     "produce",
     "topics",
     "simulate",

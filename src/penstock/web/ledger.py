@@ -49,11 +49,19 @@ class Claimed(NamedTuple):
 class Ledger:
     """The `Events` of this machine, and the memory that makes repeats harmless."""
 
-    def __init__(self, path: Path, *, remember_hours: float = 24.0, max_endings: int = 1_000_000) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        remember_hours: float = 24.0,
+        max_endings: int = 1_000_000,
+        beat_seconds: float = BEAT_SECONDS,
+    ) -> None:
         self._file = LedgerFile(path)
         self._owner = uuid.uuid4().hex
         self._remember_ms = int(remember_hours * 3_600_000)
         self._max_endings = max_endings
+        self._beat_seconds = beat_seconds
         self._beating: asyncio.Task[None] | None = None
         self._unreleased: set[str] = set()
         self._news = asyncio.Event()
@@ -175,7 +183,7 @@ class Ledger:
     async def _beat_on(self) -> None:
         prune_at = 0.0
         while True:
-            await asyncio.sleep(BEAT_SECONDS)
+            await asyncio.sleep(self._beat_seconds)
             try:
                 await self._beat()
                 if self._unreleased:

@@ -11,8 +11,8 @@ import errno
 import logging
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -157,7 +157,7 @@ class WebServer:
         options = self._options
         guarded = Guard(self._make(), only_local=options.auth == "none", is_tls=options.tls_certificate is not None)
         return uvicorn.Config(
-            guarded,  # type: ignore[arg-type]
+            guarded,
             http=type("Protocol", (_Protocol,), {"options": options}),
             ws="none",
             lifespan="off",
