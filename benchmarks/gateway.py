@@ -23,6 +23,7 @@ import psutil
 from pydantic import BaseModel
 
 from penstock import Route, Task
+from penstock.cli.command import run_async
 from penstock.log.base import EventLog
 from penstock.log.topics import topic_specs
 from penstock.settings import Settings, load_settings
@@ -62,7 +63,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="keep the JSON in this file too")
     given = parser.parse_args()
     if given.serve:
-        asyncio.run(serve(*given.serve))
+        run_async(serve(*given.serve))
         return
     rows = [row for kind in ("sqlite", "kafka") if given.only in {None, kind} for row in measured(kind, given)]
     machine = {
@@ -104,7 +105,7 @@ async def run(address: str, kind: str, events: int, batch: int, senders: int) ->
     before = await count(log)
     with tempfile.TemporaryDirectory() as directory:
         command = [sys.executable, "-m", "benchmarks.gateway", "--serve", address, directory]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: ASYNC220 - before the run
         assert process.stdout is not None
         url = (await asyncio.to_thread(process.stdout.readline)).strip()
         watched = psutil.Process(process.pid)

@@ -57,6 +57,7 @@ class Gateway:
         self._options = parts.options
         self._rates = Rates()
         self._buffers = Buffers(parts.options)
+        self._waiting = 0
 
     async def post(self, request: Request, topic: str) -> Response:
         """Take events. Whatever can be refused without the body is refused before it is read."""
@@ -86,7 +87,17 @@ class Gateway:
         """Tell what became of an event; wait for it if asked to."""
         self._client(request, "events:read")
         self._judge(topic)
-        end = time.monotonic() + self._wait_seconds(wait)
+        seconds = self._wait_seconds(wait)
+        if not seconds or self._waiting >= self._options.max_waiting:
+            return await self._told(topic, event_id, 0.0)
+        self._waiting += 1
+        try:
+            return await self._told(topic, event_id, seconds)
+        finally:
+            self._waiting -= 1
+
+    async def _told(self, topic: str, event_id: str, seconds: float) -> Response:
+        end = time.monotonic() + seconds
         names = [task.name for task in self._parts.tasks if task.reads == topic]
         while True:
             left = end - time.monotonic()

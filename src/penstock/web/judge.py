@@ -12,8 +12,11 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from penstock.codecs.cloudevents import event_id_of
+import orjson
+
+from penstock.codecs.cloudevents import data_of, event_id_of
 from penstock.codecs.registry import RegistryCodec
+from penstock.engine.cascade import Erased
 from penstock.engine.reader import Reader
 from penstock.errors import CodecUnavailable, SettingsError
 from penstock.outcome import Failure
@@ -65,12 +68,12 @@ class Judge:
             limit = f"an event has at most {self._max_event_bytes:,} bytes (gateway.max_event_bytes)"
             raise Problem("too-large", limit)
         record = Record(self.topic, NOWHERE, NOWHERE, None, offer.value, offer.headers, now_ms)
-        item = self._read(record)
+        item, erases = self._read(record)
         nameless = f"{self.topic}/{NOWHERE}/{NOWHERE}"
-        named = "" if item.event_id == nameless else item.event_id
+        named = "" if item.event_id == nameless or self._is_named_by_place(item) else item.event_id
         claim = self._claim(offer, client, idempotency_key, number, named)
         event_id = named or (_hash(b"event", claim) if claim else uuid.uuid4().hex)
-        subject = item.subject if item.subject and item.subject != nameless else event_id
+        subject = erases or (item.subject if item.subject not in {"", nameless, item.event_id} else event_id)
         key = self._key_of(item, event_id, subject)
         if (chosen := header(offer.headers, "ce_partitionkey")) is not None:
             key = chosen.decode()
@@ -78,9 +81,10 @@ class Judge:
         written = NewRecord(self.topic, key.encode() if key is not None else None, offer.value, headers, now_ms)
         return Event(written, event_id, subject, _digest(offer), claim, bool(idempotency_key))
 
-    def _read(self, record: Record) -> Item:
-        """As the first task reads it; every task must be able to."""
+    def _read(self, record: Record) -> tuple[Item, str]:
+        """As the first task reads it, and the subject that it erases; every task must be able to read it."""
         first: Item | None = None
+        erases = ""
         for task, reader in self._readers:
             try:
                 item, stop = reader.read(record, Partition(self.topic, NOWHERE))
@@ -89,8 +93,18 @@ class Judge:
             if isinstance(stop, Failure):
                 raise self._refusal(task, stop, record.value or b"")
             first = first or item
+            if isinstance(stop, Erased):
+                erases = erases or stop.subject or ""
         assert first is not None
-        return first
+        return first, erases
+
+    def _is_named_by_place(self, item: Item) -> bool:
+        """Whether the task names events by where they stand, which nobody knows yet."""
+        name_of = self._readers[0][0].event_id
+        if not callable(name_of) or item.input is None:
+            return False
+        elsewhere = item.record._replace(offset=NOWHERE - 1, timestamp_ms=item.record.timestamp_ms + 1)
+        return str(name_of(item.input, elsewhere)) != item.event_id
 
     def _refusal(self, task: Task[Any, Any], failure: Failure, value: bytes) -> Problem:
         where = f"task {task.name}: " if len(self._readers) > 1 else ""
@@ -126,10 +140,16 @@ def _key_of(key: str, tasks: Sequence[Task[Any, Any]]) -> Callable[[Item, str, s
         )
 
     def field(item: Item, event_id: str, _subject: str) -> str:
-        value = getattr(item.input, key, None)
+        value = getattr(item.input, key, None) if item.input is not None else _raw(item.record, key)
         return event_id if value is None else str(value)[:MAX_KEY_CHARS]
 
     return field
+
+
+def _raw(record: Record, key: str) -> Any:
+    """A field of an event that is no input: a deletion must stand in the partition of what it deletes."""
+    event = orjson.loads(data_of(record))
+    return event.get(key) if isinstance(event, dict) else None
 
 
 def _attributes(client: str, event_id: str) -> tuple[tuple[str, bytes], ...]:

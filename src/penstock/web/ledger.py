@@ -157,11 +157,11 @@ class Ledger:
             self._waiting -= 1
 
     async def _look(self) -> None:
-        """While anybody waits: other processes write into the file too, and SQLite tells that by a number."""
+        """While anybody waits: another process may be the one that reads the log's news into the file."""
         seen = None
         while self._waiting:
             try:
-                now = await self._file.read(lambda db: db.execute("PRAGMA data_version").fetchone()[0])
+                now = await self._file.read(lambda db: db.execute("SELECT total(next) FROM tails").fetchone()[0])
             except PenstockError as error:
                 logger.warning("%s", error)
                 return

@@ -64,6 +64,8 @@ class GatewayOptions:
     """How often the log is asked for new results and dead letters."""
     max_wait_seconds: float = 30.0
     """The longest `?wait=`."""
+    max_waiting: int = 512
+    """Requests that wait with `?wait=`; more are answered at once."""
     remember_hours: float = 24.0
     """How long repeats are harmless and states are known."""
     max_endings: int = 1_000_000

@@ -61,7 +61,7 @@ class Posting:
                 fates.append(Fate(event.id))
         act = asyncio.create_task(self._write([event for event in events if event is not None]))
         self._acts.add(act)
-        act.add_done_callback(self._acts.discard)
+        act.add_done_callback(self._ended)
         written = iter(await asyncio.shield(act))
         return [fate if event is None else next(written) for event, fate in zip(events, fates, strict=True)]
 
@@ -69,6 +69,11 @@ class Posting:
         """Wait for what is being written."""
         if self._acts:
             await asyncio.wait(self._acts)
+
+    def _ended(self, act: asyncio.Task[list[Fate]]) -> None:
+        self._acts.discard(act)
+        if not act.cancelled():
+            act.exception()  # its caller may have hung up: then nobody else asks
 
     async def _write(self, events: Sequence[Event]) -> list[Fate]:
         """Each claim once, however often it stands in the batch."""
