@@ -42,8 +42,8 @@ class Verdict(BaseModel):
 
 def order_task(name: str = "orders-checker", reads: str = "orders", **settings: Any) -> Task[Any, Any]:
     """A task that reads orders."""
-    settings.setdefault("input", Order)
-    return Task(name, reads=reads, output=Verdict, instructions="Decide.", route=Route("haiku"), **settings)
+    settings = {"input": Order, "route": Route("haiku")} | settings
+    return Task(name, reads=reads, output=Verdict, instructions="Decide.", **settings)
 
 
 def order(number: int | str, **fields: Any) -> dict[str, Any]:

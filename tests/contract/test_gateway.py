@@ -16,6 +16,10 @@ from penstock.engine.pipeline import Pipeline, PipelineOptions
 AT_ONCE = PipelineOptions(commit_interval_seconds=0.0, batch=BatchLimits(max_wait_seconds=0.01))
 
 
+def answering(task, log) -> Pipeline:
+    return Pipeline(task, [step.tier for step in task.route.steps], log, AT_ONCE)
+
+
 def answers(tier: ScriptedTier, items: list) -> list:
     return [Answer(Verdict(), "sure", Responder("scripted", "model"), tier.charge()) for _ in items]
 
@@ -44,7 +48,7 @@ async def test_batches_are_there_and_their_verdicts_come(tmp_path, open_log, tas
         status, told, _ = await client.post([order(n) for n in range(30)])
         assert (status, told["accepted"]) == (202, 30)
         assert len(await all_records(open_log(), task.reads)) == 30
-        async with running(Pipeline(task, open_log(), AT_ONCE)):
+        async with running(answering(task, open_log())):
             states = await asyncio.gather(*(client.get(f"o-{n}", wait="30s") for n in range(30)))
         assert {told["state"] for _, told in states} == {"answered"}
         assert (await client.post([order(n) for n in range(30)]))[1]["repeated"] == 30

@@ -227,7 +227,7 @@ async def test_an_event_must_fit_every_task_of_its_topic(tmp_path, log):
         text: str
         price: float
 
-    tasks = (order_task(input=BaseModel), order_task("pricer", input=Rich))
+    tasks = (order_task(), order_task("pricer", input=Rich))
     async with serving(log, options_in(tmp_path), *tasks) as client:
         status, told, _ = await client.post(order(1))
         assert (status, "task pricer: price" in told["detail"]) == (422, True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.web.bodies import Body, read_body
@@ -26,6 +26,7 @@ def read(sent: bytes, headers: dict[str, str], most: int = 100) -> Body | Proble
         return problem
 
 
+@settings(max_examples=40)
 @given(st.lists(VALUES, min_size=1, max_size=8), st.sampled_from([None, 1, "\t"]), st.booleans())
 def test_the_elements_of_an_array_stay_as_they_are(values, indent, is_ascii):
     """Every element comes back byte for byte: nothing is parsed and written again."""

@@ -26,6 +26,10 @@ def log(tmp_path) -> SqliteLog:
     return SqliteLog(tmp_path / "log.db", options=QUICK)
 
 
+def answering(task, log) -> Pipeline:
+    return Pipeline(task, [step.tier for step in task.route.steps], log, AT_ONCE)
+
+
 def answers(tier: ScriptedTier, items: list) -> list:
     """Good, or no answer for an order that says so."""
     by = Responder("scripted", "model", simulated=True)
@@ -59,7 +63,7 @@ async def test_a_verdict_is_waited_for(tmp_path, log, client):
         "tasks": {"orders-checker": {"state": "waiting"}},
     }
     waiting = asyncio.create_task(client.get("o-1", wait="20s"))
-    async with running(Pipeline(task_of(), log, AT_ONCE)):
+    async with running(answering(task_of(), log)):
         status, told = await waiting
     assert (status, told["state"]) == (200, "answered")
     result = told["tasks"]["orders-checker"]["result"]
@@ -80,11 +84,11 @@ async def test_every_task_of_the_topic_has_its_state(tmp_path, log):
     tasks = (task_of(), task_of("second"))
     async with serving(log, options_in(tmp_path), *tasks) as client:
         await client.post(order(1, text="refuse"))
-        async with running(Pipeline(tasks[0], log, AT_ONCE)):
+        async with running(answering(tasks[0], log)):
             while (told := (await client.get("o-1", wait="200ms"))[1])["tasks"]["orders-checker"]["state"] == "waiting":
                 pass
             assert (told["state"], told["tasks"]["second"]) == ("accepted", {"state": "waiting"})
-        async with running(Pipeline(tasks[1], log, AT_ONCE)):
+        async with running(answering(tasks[1], log)):
             told = (await client.get("o-1", wait="20s"))[1]
     assert told["state"] == "dead_letter"
     assert told["tasks"]["second"]["dead_letter"]["reason"] == "refused"
@@ -93,7 +97,7 @@ async def test_every_task_of_the_topic_has_its_state(tmp_path, log):
 async def test_events_of_other_producers_are_known_when_they_have_ended(log, client):
     """A result's event is found by its id, whoever wrote it; ids may hold slashes."""
     await log.append([NewRecord("orders", b"k", b'{"id":"a/b?c","text":"x"}')])
-    async with running(Pipeline(task_of(), log, AT_ONCE)):
+    async with running(answering(task_of(), log)):
 
         async def is_known() -> bool:
             return (await client.get("a/b%3Fc"))[0] == 200
@@ -108,7 +112,7 @@ async def test_an_event_that_its_content_does_not_name_is_found(tmp_path, log):
     task = task_of(event_id=lambda order, record: f"{order.shop}/{record.offset}")
     async with serving(log, options_in(tmp_path), task) as client:
         _, told, _ = await client.post(order(1))
-        async with running(Pipeline(task, log, AT_ONCE)):
+        async with running(answering(task, log)):
             assert (await client.get(told["id"], wait="20s"))[1]["state"] == "answered"
 
 
@@ -125,7 +129,7 @@ async def test_erased_is_erased(tmp_path, log):
 
     task = task_of(input=Deletable, subject="shop")
     async with serving(log, options_in(tmp_path), task) as client:
-        async with running(Pipeline(task, log, AT_ONCE)):
+        async with running(answering(task, log)):
             await client.post(order(1, shop="gone"))
             await client.post(order(2, shop="stays"))
             for event in ("o-1", "o-2"):
@@ -148,7 +152,7 @@ async def test_states_survive_a_restart_and_what_came_meanwhile_is_read(tmp_path
     async with serving(SqliteLog(tmp_path / "log.db", options=QUICK), options, task) as client:
         await client.post(order(1))
     log = SqliteLog(tmp_path / "log.db", options=QUICK)
-    async with running(Pipeline(task, log, AT_ONCE)):
+    async with running(answering(task, log)):
 
         async def is_answered() -> bool:
             return any(kept.high for kept in (await log.bounds(task.writes)).values())
@@ -164,7 +168,7 @@ async def test_a_backlog_beyond_the_deadline_is_told(tmp_path, log):
     options = options_in(tmp_path, look_seconds=0.05, max_backlog_seconds=0.3)
     task = task_of()
     async with serving(log, options, task) as client:
-        async with running(Pipeline(task, log, AT_ONCE)):
+        async with running(answering(task, log)):
             await client.post(order("first"))
             assert (await client.get("o-first", wait="20s"))[1]["state"] == "answered"
         numbers = itertools.count()
@@ -178,7 +182,7 @@ async def test_a_backlog_beyond_the_deadline_is_told(tmp_path, log):
         status, told, headers = answer
         assert (status, told["type"]) == (429, "urn:penstock:problem:backlog")
         assert int(headers["retry-after"]) >= 1
-        async with running(Pipeline(task, log, AT_ONCE)):
+        async with running(answering(task, log)):
 
             async def is_taken() -> bool:
                 return (await client.post(order("last")))[0] == 202

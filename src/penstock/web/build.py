@@ -54,20 +54,20 @@ def build_server(
     parts = Parts(options, tasks, judges, _keys(options), posting, ledger, backlog)
 
     @asynccontextmanager
-    async def around() -> AsyncIterator[Sequence[Coroutine[Any, Any, None]]]:
+    async def around() -> AsyncIterator[Sequence[Callable[[], Coroutine[Any, Any, None]]]]:
         try:
             if prepare is not None:
                 await prepare()
             await ledger.open()
             await tail.start()
             await backlog.look()
-            yield (tail.run(), backlog.run())
+            yield (tail.run, backlog.run)
             await posting.drain()
         finally:
             await ledger.close()
             await log.close()
 
-    return WebServer(lambda: application(parts), options, around=around)
+    return WebServer(lambda: application(parts), options, around=around, on_stop=ledger.stop_waiting)
 
 
 def _keys(options: GatewayOptions) -> Keys | None:

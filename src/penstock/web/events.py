@@ -39,7 +39,7 @@ class Events(Protocol):
         """The newest ending of each task; empty where none has come to an end; None where the event is not known."""
         ...
 
-    def listening(self) -> AbstractAsyncContextManager[Callable[[float], Awaitable[None]]]:
+    def listening(self) -> AbstractAsyncContextManager[Callable[[float], Awaitable[bool]]]:
         """Hear of what is new from here on: calling what it gives returns when something may be, at the latest after so
-        many seconds. Whoever looks inside misses nothing."""
+        many seconds, and whether to go on waiting. Whoever looks inside misses nothing."""
         ...

@@ -110,7 +110,8 @@ class Gateway:
                 ended = {ending.task: ending for ending in found}
                 if left <= 0 or all(name in ended and ended[name].is_final for name in names):
                     return answer(_state(event_id, topic, names, ended), 200)
-                await news(left)
+                if not await news(left):
+                    end = 0.0
 
     def _client(self, request: Request, scope: str) -> ApiKey:
         if self._parts.keys is None:

@@ -66,6 +66,7 @@ class Ledger:
         self._unreleased: set[str] = set()
         self._news = asyncio.Event()
         self._waiting = 0
+        self._is_stopping = False
         self._looking: asyncio.Task[None] | None = None
         self.is_tailing = False
         """This process is the one that reads the log's news into the file."""
@@ -139,22 +140,28 @@ class Ledger:
         await self._file.write(lambda db: ledger_endings.keep(db, found, positions))
 
     @asynccontextmanager
-    async def listening(self) -> AsyncIterator[Callable[[float], Awaitable[None]]]:
+    async def listening(self) -> AsyncIterator[Callable[[float], Awaitable[bool]]]:
         """See `Events`. One look serves all who wait."""
         news = self._news
 
-        async def heard(timeout_seconds: float) -> None:
+        async def heard(timeout_seconds: float) -> bool:
             if self._looking is None or self._looking.done():
                 self._looking = asyncio.create_task(self._look(), name="ledger: news")
             with suppress(TimeoutError):
                 async with asyncio.timeout(timeout_seconds):
                     await news.wait()
+            return not self._is_stopping
 
         self._waiting += 1
         try:
             yield heard
         finally:
             self._waiting -= 1
+
+    def stop_waiting(self) -> None:
+        """Whoever waits is told how it stands now."""
+        self._is_stopping = True
+        self._news.set()
 
     async def _look(self) -> None:
         """While anybody waits: another process may be the one that reads the log's news into the file."""

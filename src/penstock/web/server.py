@@ -11,6 +11,7 @@ import errno
 import logging
 import signal
 import socket
+import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
@@ -113,9 +114,10 @@ class WebServer:
         app: Callable[[], Application],
         options: GatewayOptions,
         *,
-        around: Callable[[], AbstractAsyncContextManager[Sequence[Coroutine[Any, Any, None]]]],
+        around: Callable[[], AbstractAsyncContextManager[Sequence[Callable[[], Coroutine[Any, Any, None]]]]],
+        on_stop: Callable[[], None] = lambda: None,
     ) -> None:
-        self._make, self._options, self._around = app, options, around
+        self._make, self._options, self._around, self._on_stop = app, options, around, on_stop
         self._stop = asyncio.Event()
         self.started = asyncio.Event()
         self.url = ""
@@ -126,10 +128,10 @@ class WebServer:
 
     async def run(self) -> None:
         """Serve until SIGTERM, SIGINT or `stop`. Raises what stopped a loop beside it."""
-        async with self._around() as beside:
-            with self._listening() as listening:
+        with self._listening() as listening:
+            async with self._around() as beside:
                 server = _Server(self._config())
-                loops = [asyncio.create_task(one) for one in beside]
+                loops = [asyncio.create_task(run()) for run in beside]
                 serving = asyncio.create_task(server.serve([listening]))
                 stopping = asyncio.create_task(self._stop.wait())
                 try:
@@ -138,6 +140,7 @@ class WebServer:
                         await asyncio.wait([*loops, serving, stopping], return_when=asyncio.FIRST_COMPLETED)
                 finally:
                     server.should_exit = True
+                    self._on_stop()
                     await asyncio.gather(serving, return_exceptions=True)
                     for task in (*loops, stopping):
                         task.cancel()
@@ -178,10 +181,7 @@ class WebServer:
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
             family, *_, address = min(found, key=lambda one: one[0] != socket.AF_INET)
-            made = socket.socket(family, socket.SOCK_STREAM)
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            made.bind(address)
-            made.listen(BACKLOG)
+            made = _bound(family, address)
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 raise SettingsError(f"gateway.port={port}: another process listens on {host}:{port}") from error
@@ -194,6 +194,9 @@ class WebServer:
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():  # there they cannot be caught
+            yield
+            return
         loop = asyncio.get_running_loop()
         numbers = (signal.SIGTERM, signal.SIGINT)
         for number in numbers:
@@ -203,3 +206,15 @@ class WebServer:
         finally:
             for number in numbers:
                 loop.remove_signal_handler(number)
+
+
+def _bound(family: int, address: Any) -> socket.socket:
+    made = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(address)
+        made.listen(BACKLOG)
+    except OSError:
+        made.close()
+        raise
+    return made
