@@ -26,7 +26,7 @@ SECRET_TEXT = "what-nobody-may-read-in-an-error"
 class Order(BaseModel):
     """An input with an id, a key and types that can be wrong."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid")
 
     id: str = Field(min_length=1, max_length=100)
     text: str
