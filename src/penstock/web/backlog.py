@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from penstock.errors import PenstockError
 from penstock.web.problems import Problem
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from penstock.log.base import EventLog
     from penstock.task import Task
 
+T = TypeVar("T")
 logger = logging.getLogger("penstock.gateway")
 LOOK_TIMEOUT_SECONDS = 30.0
 RETRY_SECONDS = 2.0
@@ -84,7 +85,7 @@ class Backlog:
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            await self.look()
+            await to_the_end(self.look())
             await asyncio.sleep(RETRY_SECONDS if self.fault else self._interval_seconds)
 
     async def look(self) -> None:
@@ -144,3 +145,13 @@ class Backlog:
             waiting += max(0, kept.high - base - above)
             finished += base + above
         self.paces[task.name].look(waiting, finished, time.monotonic())
+
+
+async def to_the_end(look: Coroutine[Any, Any, T]) -> T:
+    """A question to the log is a call on a thread, which a cancelled task would leave behind: the log must not be closed under it."""
+    asked = asyncio.create_task(look)
+    try:
+        return await asyncio.shield(asked)
+    except asyncio.CancelledError:
+        await asyncio.wait([asked])
+        raise

@@ -220,8 +220,10 @@ def _batch(topic: str, fates: Sequence[Fate]) -> Response:
     refused = [fate.problem for fate in fates if fate.problem is not None]
     headers = next((problem.headers for problem in refused if problem.headers), {})
     if len(refused) == len(fates):
-        detail = "every event of the batch was refused; items say why"
-        return answer({**Problem("nothing-accepted", detail).content(), "items": items}, 422, headers)
+        problem = Problem("nothing-accepted", "every event of the batch was refused; items say why")
+        statuses = {one.status for one in refused}
+        status = statuses.pop() if len(statuses) == 1 else problem.status
+        return answer({**problem.content(), "status": status, "items": items}, status, headers)
     told = {
         "topic": topic,
         "accepted": len(fates) - len(refused),

@@ -17,6 +17,7 @@ from penstock.record import Partition, Position
 from penstock.sinks.base import Result
 from penstock.sinks.reading import feeds_of, read_delivery, topics_of
 from penstock.telemetry.pulse import Trouble
+from penstock.web.backlog import to_the_end
 from penstock.web.ledger_endings import Ended, ErasedBy, Found
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Tail:
         """Look every so often, while this process is the one that does."""
         while True:
             try:
-                was_much = self._ledger.is_tailing and await self.look()
+                was_much = self._ledger.is_tailing and await to_the_end(self.look())
             except PenstockError as error:
                 self.trouble.begin(str(error))
                 logger.warning("what became of events cannot be read: %s", error)
