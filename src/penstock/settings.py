@@ -50,6 +50,7 @@ from penstock.settings_sources import (
 from penstock.sinks.options import DeliveryOptions
 from penstock.sinks.webhook.options import WebhookOptions
 from penstock.store.options import DatabaseOptions
+from penstock.web.options import GatewayOptions
 
 MASK = "**********"
 _PASSWORD_IN_URL = re.compile(r"(://[^/@:\s]*:)[^/@\s]+@")
@@ -147,9 +148,10 @@ class Settings(BaseSettings):
     retry: RetryOptions = Field(default_factory=RetryOptions, description="How items are asked again.")
     deliver: DeliveryOptions = Field(default_factory=DeliveryOptions, description="How results are delivered to sinks.")
     sinks: SinksOptions = Field(default_factory=SinksOptions, description="The sinks that come with Penstock.")
-    ops: OpsOptions = Field(
-        default_factory=OpsOptions, description="Metrics and health of `penstock run` and `penstock deliver`."
+    ops: OpsOptions = (
+        Field(default_factory=OpsOptions, description="Metrics and health of `penstock run` and `penstock deliver`."),
     )
+    gateway: GatewayOptions = Field(default_factory=GatewayOptions, description="Events over HTTP: `penstock serve`.")
     sqlite: SqliteOptions = Field(default_factory=SqliteOptions, description="The embedded log.")
     kafka_log: KafkaOptions = Field(
         default_factory=KafkaOptions, description="The log on Kafka; `[kafka]` is for librdkafka's own properties."

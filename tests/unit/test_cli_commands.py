@@ -29,6 +29,8 @@ COMMANDS = (
     "deliver",
     "redeliver",
     "db",
+    "serve",
+    "gateway",
     "produce",
     "topics",
     "simulate",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from penstock.cli import config, db, topics, webhook
+from penstock.cli import config, db, gateway, topics, webhook
 from penstock.cli.command import finish
 from penstock.cli.deliver import deliver, redeliver
 from penstock.cli.demo import demo
@@ -17,6 +17,7 @@ from penstock.cli.plan import plan
 from penstock.cli.produce import produce
 from penstock.cli.run import run
 from penstock.cli.schema import schema
+from penstock.cli.serve import serve
 from penstock.cli.simulate import simulate
 from penstock.cli.status import status
 from penstock.cli.tail import tail
@@ -43,6 +44,8 @@ app.command("plan", rich_help_panel=START)(plan)
 app.command("run", rich_help_panel=WORK)(run)
 app.command("deliver", rich_help_panel=WORK)(deliver)
 app.command("redeliver", rich_help_panel=WORK)(redeliver)
+app.command("serve", rich_help_panel=WORK)(serve)
+app.add_typer(gateway.app, name="gateway", rich_help_panel=WORK)
 app.command("produce", rich_help_panel=WORK)(produce)
 app.add_typer(topics.app, name="topics", rich_help_panel=WORK)
 app.add_typer(db.app, name="db", rich_help_panel=WORK)

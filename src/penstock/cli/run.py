@@ -68,7 +68,7 @@ def run(
 
 
 def start_logging(*, is_quiet: bool) -> None:
-    """To stderr, as workers and sinks do."""
+    """What a long-lived command says of its work, on stderr."""
     logging.basicConfig(
         stream=sys.stderr,
         level=logging.WARNING if is_quiet else logging.INFO,
