@@ -148,8 +148,8 @@ class Settings(BaseSettings):
     retry: RetryOptions = Field(default_factory=RetryOptions, description="How items are asked again.")
     deliver: DeliveryOptions = Field(default_factory=DeliveryOptions, description="How results are delivered to sinks.")
     sinks: SinksOptions = Field(default_factory=SinksOptions, description="The sinks that come with Penstock.")
-    ops: OpsOptions = (
-        Field(default_factory=OpsOptions, description="Metrics and health of `penstock run` and `penstock deliver`."),
+    ops: OpsOptions = Field(
+        default_factory=OpsOptions, description="Metrics and health of `penstock run` and `penstock deliver`."
     )
     gateway: GatewayOptions = Field(default_factory=GatewayOptions, description="Events over HTTP: `penstock serve`.")
     sqlite: SqliteOptions = Field(default_factory=SqliteOptions, description="The embedded log.")
