@@ -16,7 +16,7 @@ check: setup  ## lint, types, layers, Python-only tests: under two minutes
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -m "not soak and not kafka and not slow"
+	$(BIN)/pytest -m "not soak and not kafka and not slow" --numprocesses 2 --dist loadfile
 
 fix: setup  ## let the formatter and the linter mend what they can
 	$(BIN)/ruff format .

@@ -48,7 +48,6 @@ from penstock.worker import Worker
 
 if TYPE_CHECKING:
     from penstock.claude.client import ClaudeClient
-    from penstock.web.server import WebServer
 
 logger = logging.getLogger("penstock.wiring")
 
@@ -305,17 +304,6 @@ async def prepare_delivery(settings: Settings, tasks: Sequence[Task[Any, Any]], 
 async def _watched(told: Ops | None, standby: Standby, tail: SpendTail) -> AsyncIterator[None]:
     async with told or nullcontext(), standby, tail:
         yield
-
-
-def build_gateway(settings: Settings, tasks: Sequence[Task[Any, Any]], log: EventLog) -> WebServer:
-    """A server that takes these tasks' events over HTTP. It closes the log when it ends."""
-    from penstock.web.build import build_server  # noqa: PLC0415 - the framework is heavy
-
-    async def prepare() -> None:
-        for fault in await prepare_topics(settings, tasks, log):
-            logger.warning("%s", fault)
-
-    return build_server([with_codec(settings, task) for task in tasks], log, settings.gateway, prepare=prepare)
 
 
 def _slot(settings: Settings, given: str) -> str:

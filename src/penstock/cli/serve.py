@@ -45,7 +45,8 @@ def serve(
 
 
 async def _serve(invocation: Invocation, tasks: Sequence[Task[Any, Any]]) -> None:
-    from penstock.wiring import build_gateway, open_log
+    from penstock.wiring import open_log
+    from penstock.wiring_web import build_gateway
 
     server = build_gateway(invocation.settings, tasks, open_log(invocation.settings))
     telling = asyncio.create_task(server.started.wait())
