@@ -246,6 +246,22 @@ def test_checking_against_nothing_is_a_mistake(tmp_path):
     assert "--out nowhere" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--out", "feedback.py"], "--out feedback.py: no directory can be made there"),
+        (["--out", "feedback.py/deep"], "--out feedback.py/deep: no directory can be made there"),
+        (["--out", "new", "--check", "old"], "--out and --check exclude each other"),
+    ],
+)
+def test_a_place_that_takes_no_schemas_is_told(tmp_path, options, said):
+    """Nothing is written or left out in silence."""
+    with cli_in(tmp_path) as cli:
+        cli.done("init", ".")
+        assert said in cli.refused("schema", "feedback:sorter", *options)
+    assert not (tmp_path / "new").exists()
+
+
 LEAVES = st.one_of(
     st.builds(lambda low: {"type": "integer", "minimum": low}, st.integers(-2, 2)),
     st.just({"type": "integer"}),

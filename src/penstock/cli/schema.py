@@ -48,6 +48,8 @@ def schema(
     from penstock.contracts.asyncapi import document, schema_files
     from penstock.settings import KafkaAddress
 
+    if against is not None and directory is not None:
+        raise SettingsError("--out and --check exclude each other: check first, write when nothing breaks")
     tasks = load_tasks(references, policy=invocation.settings.policy)
     if against is not None:
         _check(tasks, against)
@@ -58,7 +60,10 @@ def schema(
     if directory is None:
         emit_page(whole)
         return
-    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"--out {directory}: no directory can be made there: {error.strerror}") from error
     for name, content in {DOCUMENT: whole, **schema_files(tasks)}.items():
         (directory / name).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         if not invocation.is_quiet:
