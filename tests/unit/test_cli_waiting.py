@@ -10,6 +10,7 @@ from threading import Thread
 import pytest
 
 from cli_calls import cli_in
+from penstock.cli.waiting import Waiting, show, words
 
 
 @pytest.fixture
@@ -85,3 +86,11 @@ def test_a_closed_port_asks_whether_the_worker_runs(cli):
     found = cli.page("status", "--log", "sqlite:events.db", "--worker", "127.0.0.1:1", "--json")
     assert "urlopen" not in found["workers"][0]["error"]
     assert "does it run, and is this its ops port?" in found["workers"][0]["error"]
+
+
+def test_the_words_of_a_cause_are_printed_as_they_are(capsys):
+    """Brackets name a table of the settings, they are no colour."""
+    wait = Waiting("noter", "notes", 0, "budget", waits=True)
+    wait.told = words(wait)
+    show([wait], [])
+    assert "[spend]" in capsys.readouterr().out

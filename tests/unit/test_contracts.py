@@ -247,6 +247,27 @@ def test_checking_against_nothing_is_a_mistake(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "old", ['{"type": 5, "properties": []}', '{"$ref": "#/nowhere"}', '{"properties": {"id": 7}}', "[]", "{"]
+)
+def test_checking_against_what_is_no_schema_is_a_mistake(tmp_path, old):
+    """The file is named; it is not taken for a fault of Penstock, nor for a schema that nothing breaks."""
+    with cli_in(tmp_path) as cli:
+        cli.done("init", ".")
+        cli.write("old/feedback-sorter.result.json", old)
+        assert "old/feedback-sorter.result.json is no JSON Schema" in cli.refused(
+            "schema", "feedback:sorter", "--check", "old"
+        )
+
+
+def test_checking_against_schemas_of_others_is_a_mistake(tmp_path):
+    """All would be new, and nothing would break whatever is changed."""
+    with cli_in(tmp_path) as cli:
+        cli.done("init", ".")
+        cli.write("old/somebody-else.result.json", "{}")
+        assert "no schemas of these tasks there" in cli.refused("schema", "feedback:sorter", "--check", "old")
+
+
+@pytest.mark.parametrize(
     ("options", "said"),
     [
         (["--out", "feedback.py"], "--out feedback.py: no directory can be made there"),

@@ -151,6 +151,8 @@ def show(waits: Sequence[Waiting], workers: Sequence[Asked]) -> None:
         alike.setdefault((wait.group, wait.topic, wait.told, wait.cause), []).append(wait)
     if not alike:
         return
+    from rich.markup import escape
+
     columns = ("for", "in flight", "lag")
     shown = table("group", "topic", "partitions", "waits for", "for", "goes on", "in flight", "lag", right=columns)
     now = time.time()
@@ -160,7 +162,7 @@ def show(waits: Sequence[Waiting], workers: Sequence[Asked]) -> None:
             group,
             topic,
             spans(row.partition for row in rows),
-            told,
+            escape(told),
             _for(rows, now),
             _goes_on(rows, now),
             f"{sum(row.in_flight for row in rows):,}",
