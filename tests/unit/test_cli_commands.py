@@ -69,6 +69,7 @@ def test_help_names_every_command_and_the_exit_codes(cli):
     for name in COMMANDS:
         assert f" {name} " in shown
     assert "2 wrong usage or settings" in shown
+    assert "4 a ceiling stopped it" in shown
 
 
 @pytest.mark.parametrize("name", [*COMMANDS, "topics create", "topics list", "config show", "db upgrade", "db status"])

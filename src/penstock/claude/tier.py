@@ -139,9 +139,10 @@ class ClaudeTier:
             until = min(until or soon, soon)
         elif until is None and wait.cause in _LOOK_AGAIN_SECONDS:
             until = soon
+        detail = str(self._gate.spend.reached) if wait.cause == "spend" else ""
         if wait.at_ceiling in ("cheaper", "bury"):
-            return Capacity(0, 0, wait.cause, until, wait.at_ceiling, str(self._gate.spend.reached))
-        return Capacity(0, cause=wait.cause, until=until)
+            return Capacity(0, 0, wait.cause, until, wait.at_ceiling, detail)
+        return Capacity(0, cause=wait.cause, until=until, detail=detail)
 
     def explain(self, task: Task[Any, Any]) -> Held | None:
         """Why no call of this task is made now. The end of an outage is nobody's to know, only when it is tried."""

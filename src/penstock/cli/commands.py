@@ -28,7 +28,7 @@ app = typer.Typer(
     name="penstock",
     help="Run a Claude task over every event of a topic: in real time, inside limits and a budget, "
     "nothing lost, nothing paid twice.",
-    epilog="Exit codes: 0 done · 1 failed · 2 wrong usage or settings · 3 a check failed · 130 interrupted.",
+    epilog="Exit codes: 0 done · 1 failed · 2 wrong usage or settings · 3 a check failed · 4 a ceiling stopped it · 130 interrupted.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
