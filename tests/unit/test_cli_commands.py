@@ -16,8 +16,10 @@ from penstock.cli.loading import load_task
 from penstock.cli.one_event import from_words, one_event
 from penstock.cli.reference import settings_page
 from penstock.cli.run import patiently
+from penstock.cli.simulate import SCRIPT_EXAMPLE
 from penstock.errors import LogUnavailable, SettingsError
 from penstock.settings import Settings, load_settings
+from penstock.simulator import SimulatorOptions
 
 DOCS = Path(__file__).parents[2] / "docs" / "reference"
 COMMANDS = (
@@ -115,6 +117,11 @@ def test_unforeseen_errors_show_no_traceback_unless_asked(cli):
     assert "RuntimeError: boom" in cli.refused("try", "boom:task", "x", code=1)
     with pytest.raises(RuntimeError, match="boom"):
         cli("try", "boom:task", "x", "--debug")
+
+
+def test_the_faults_in_the_help_of_simulate_are_ones_it_knows():
+    """An example that is refused is worse than none."""
+    assert len(SimulatorOptions(fault_script=tuple(json.loads(SCRIPT_EXAMPLE))).fault_script) == 2
 
 
 def test_version_says_what_is_installed(cli):
