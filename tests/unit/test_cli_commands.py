@@ -25,6 +25,7 @@ COMMANDS = (
     "doctor",
     "init",
     "try",
+    "up",
     "run",
     "deliver",
     "redeliver",
