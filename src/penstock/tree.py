@@ -82,7 +82,10 @@ class _Child:
 
 
 class Tree:
-    """Keeps every role running until SIGTERM, SIGINT or `stop`. `tell` hears of every start and end, `hear` every line said."""
+    """Keeps every role running until SIGTERM, SIGINT or `stop`.
+
+    `tell` hears of every start and end, `warn` of those that nobody wanted, `hear` every line that a role says.
+    """
 
     def __init__(
         self,
@@ -90,11 +93,14 @@ class Tree:
         tell: Callable[[str], None],
         hear: Callable[[str, str], None],
         options: TreeOptions | None = None,
+        *,
+        warn: Callable[[str], None] | None = None,
     ) -> None:
         self.ended: list[RoleEnded] = []
         """Roles that are not started again, the first one first."""
         self._children = [_Child(role) for role in roles]
         self._tell = tell
+        self._warn = warn or tell
         self._hear = hear
         self._options = options or TreeOptions()
         self._stop = asyncio.Event()
@@ -135,17 +141,21 @@ class Tree:
         wait_seconds = self._options.first_wait_seconds
         while not self._stop.is_set():
             started = time.monotonic()
-            code = await self._live(child)
+            try:
+                code = await self._live(child)
+                how = _how(code)
+            except OSError as error:  # the machine has no process or memory left for it: weather
+                code, how = 1, f"it could not be started: {error}"
             lived_seconds = time.monotonic() - started
             if self._stop.is_set():
-                self._tell(f"{child.role.name}: stopped{'' if code == 0 else f' ({_how(code)})'}")
+                self._tell(f"{child.role.name}: stopped{'' if code == 0 else f' ({how})'}")
                 return
             if code in (MISTAKE, BUDGET_SPENT):
                 self._end_for_good(child, code, lived_seconds)
                 return
             if lived_seconds >= self._options.steady_seconds:
                 wait_seconds = self._options.first_wait_seconds
-            self._tell(f"{child.role.name}: ended by itself ({_how(code)}), starts again in {wait_seconds:g} s")
+            self._warn(f"{child.role.name}: ended by itself ({how}), starts again in {wait_seconds:g} s")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), wait_seconds)
             wait_seconds = min(2 * wait_seconds, self._options.max_wait_seconds)
@@ -155,11 +165,11 @@ class Tree:
         self.ended.append(ended)
         never_worked = child.starts == 1 and lived_seconds < self._options.start_seconds
         if code == MISTAKE and never_worked:
-            self._tell(f"{child.role.name}: did not start, so all stop")
+            self._warn(f"{child.role.name}: did not start, so all stop")
             self._stop.set()
             return
         left = "the others go on" if len(self.ended) < len(self._children) else "no role is left"
-        self._tell(f"{child.role.name}: ended for good ({_how(code)}), {left}: {child.words()}")
+        self._warn(f"{child.role.name}: ended for good ({_how(code)}), {left}: {child.words()}")
 
     async def _live(self, child: _Child) -> int:
         """One process of a role, from its start to its end."""
@@ -211,7 +221,7 @@ class Tree:
             limit_seconds = max(child.role.drain_seconds for child in those.values()) + self._options.kill_seconds
             _, late = await asyncio.wait(those, timeout=limit_seconds)
             for keep in late:
-                self._tell(f"{those[keep].role.name}: did not end in time and is killed")
+                self._warn(f"{those[keep].role.name}: did not end in time and is killed")
             self._kill([those[keep] for keep in late])
 
     def _kill(self, children: Sequence[_Child]) -> None:

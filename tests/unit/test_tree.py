@@ -13,9 +13,7 @@ import pytest
 from penstock.tree import BUDGET_SPENT, MISTAKE, Role, RoleEnded, Tree, TreeOptions
 
 FAST = TreeOptions(first_wait_seconds=0.05, max_wait_seconds=0.2, kill_seconds=0.3)
-LIVE = (
-    "import os, signal, time\nsignal.signal(signal.SIGTERM, lambda *_: os._exit(0))\nprint('ready', flush=True)\ntime.sleep(60)"
-)
+LIVE = "import os, signal, time\nsignal.signal(signal.SIGTERM, lambda *_: os._exit(0))\nprint('ready', flush=True)\ntime.sleep(60)"
 DEAF = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('ready', flush=True)\ntime.sleep(60)"
 
 
@@ -154,6 +152,15 @@ async def test_the_second_stop_kills() -> None:
     await asyncio.sleep(0)
     await watched.stop()
     assert not any(map(is_alive, watched.pids()))
+
+
+async def test_what_cannot_be_started_is_tried_again() -> None:
+    """A machine that has no room for a process now may have it later; nothing else is stopped for it."""
+    watched = Watched(role("good", LIVE), Role("nowhere", ("/nonexistent/program",), 0, 1.0))
+    await watched.until(1, "good", "ready")
+    await watched.until_told("starts again in 0.2 s")
+    assert any("nowhere: ended by itself (it could not be started: " in line for line in watched.told)
+    await watched.stop()
 
 
 async def test_lines_of_any_length_are_heard_whole_or_in_parts() -> None:

@@ -94,12 +94,18 @@ async def _run(invocation: Invocation, roles: Sequence[Role]) -> None:
 
     width = max(len(role.name) for role in roles)
 
+    def hear(name: str, text: str) -> None:
+        tell(f"{name:<{width}} | {text}")
+
+    def warn(text: str) -> None:
+        hear("up", text)
+
     def say(text: str) -> None:
         if not invocation.is_quiet:
-            tell(f"{'up':<{width}} | {text}")
+            warn(text)
 
     try:
-        await Tree(roles, say, lambda name, text: tell(f"{name:<{width}} | {text}")).run()
+        await Tree(roles, say, hear, warn=warn).run()
     except RoleEnded as ended:
         kinds: dict[int, type[Exception]] = {MISTAKE: UserError, BUDGET_SPENT: BudgetSpent}
         raise kinds[ended.code](str(ended)) from None
