@@ -56,7 +56,7 @@ class Up:
         )  # fmt: skip
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        self.tree: list[psutil.Process] = []
+        self._seen: list[psutil.Process] = []
 
     def _read(self) -> None:
         assert self._process.stderr is not None
@@ -80,7 +80,8 @@ class Up:
         return int(self.said(rf"\| {role}: started.* process (\d+)")[-1][1])
 
     def everybody(self) -> list[psutil.Process]:
-        return psutil.Process(self._process.pid).children(recursive=True)
+        self._seen = psutil.Process(self._process.pid).children(recursive=True)
+        return self._seen
 
     def end(self, number: signal.Signals) -> int:
         self._process.send_signal(number)
@@ -93,10 +94,12 @@ class Up:
 
     def close(self) -> None:
         if self._process.poll() is None:
-            for one in self.everybody():
-                one.kill()
+            self.everybody()
             self._process.kill()
             self._process.wait()
+        for one in self._seen:
+            if one.is_running():
+                one.kill()
         assert self._process.stderr is not None
         self._reader.join(10)
         self._process.stderr.close()
