@@ -27,6 +27,7 @@ COMMANDS = (
     "doctor",
     "init",
     "try",
+    "up",
     "run",
     "deliver",
     "redeliver",

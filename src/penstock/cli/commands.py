@@ -22,6 +22,7 @@ from penstock.cli.simulate import simulate
 from penstock.cli.status import status
 from penstock.cli.tail import tail
 from penstock.cli.try_one import try_one
+from penstock.cli.up import up
 from penstock.cli.version import print_version, version
 
 app = typer.Typer(
@@ -41,6 +42,7 @@ app.command("init", rich_help_panel=START)(init)
 app.command("try", rich_help_panel=START)(try_one)
 app.command("doctor", rich_help_panel=START)(doctor)
 app.command("plan", rich_help_panel=START)(plan)
+app.command("up", rich_help_panel=WORK)(up)
 app.command("run", rich_help_panel=WORK)(run)
 app.command("deliver", rich_help_panel=WORK)(deliver)
 app.command("redeliver", rich_help_panel=WORK)(redeliver)

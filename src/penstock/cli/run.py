@@ -60,7 +60,7 @@ def run(
     if not is_simulated and any(isinstance(step.tier, str) for task in tasks for step in task.route.steps):
         need_credentials(settings)
     start_logging(is_quiet=invocation.is_quiet)
-    run_async(patiently(lambda: _check(invocation, tasks, says_yes=says_yes or is_simulated)))
+    run_async(patiently(lambda: check_start(invocation, tasks, says_yes=says_yes or is_simulated)))
     with answering(settings, is_simulated=is_simulated) as answers:
         if answers.is_simulated and not invocation.is_quiet:
             tell("SIMULATED: an offline stand-in answers; results are marked simulated")
@@ -94,7 +94,7 @@ async def patiently(
             await asyncio.sleep(pause_seconds)
 
 
-async def _check(invocation: Invocation, tasks: Sequence[Task[Any, Any]], *, says_yes: bool) -> None:
+async def check_start(invocation: Invocation, tasks: Sequence[Task[Any, Any]], *, says_yes: bool) -> None:
     """Everything that can be known to go wrong is told before the first call."""
     from penstock.cli.backlog import need_yes, plans_of
     from penstock.wiring import check_codecs, prepare_topics
