@@ -48,6 +48,7 @@ from penstock.settings_sources import (
     read_secret_files,
 )
 from penstock.sinks.options import DeliveryOptions
+from penstock.sinks.slack.options import SlackOptions
 from penstock.sinks.webhook.options import WebhookOptions
 from penstock.store.options import DatabaseOptions
 from penstock.web.options import GatewayOptions
@@ -63,6 +64,8 @@ class SinksOptions:
     database: DatabaseOptions = field(default_factory=DatabaseOptions)
     webhooks: dict[str, WebhookOptions] = field(default_factory=dict)
     """Endpoints by name."""
+    slack: dict[str, SlackOptions] = field(default_factory=dict)
+    """Channels by name."""
 
 
 class SqliteAddress(NamedTuple):

@@ -131,7 +131,7 @@ SINKS = ["sqlite", "files", "webhook", pytest.param("postgresql", marks=pytest.m
 
 @pytest.fixture(params=SINKS)
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
-    """Slack joins here."""
+    """Slack keeps nothing that could be read back: its laws stand in `tests/unit/test_slack_sink.py`."""
     if request.param == "sqlite":
         return _sqlite(tmp_path)
     if request.param == "webhook":

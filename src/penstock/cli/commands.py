@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typer
 
-from penstock.cli import config, db, gateway, topics, webhook
+from penstock.cli import config, db, gateway, slack, topics, webhook
 from penstock.cli.command import finish
 from penstock.cli.deliver import deliver, redeliver
 from penstock.cli.demo import demo
@@ -52,6 +52,7 @@ app.command("produce", rich_help_panel=WORK)(produce)
 app.add_typer(topics.app, name="topics", rich_help_panel=WORK)
 app.add_typer(db.app, name="db", rich_help_panel=WORK)
 app.add_typer(webhook.app, name="webhook", rich_help_panel=WORK)
+app.add_typer(slack.app, name="slack", rich_help_panel=WORK)
 app.command("simulate", rich_help_panel=WORK)(simulate)
 app.command("schema", rich_help_panel=LOOK)(schema)
 app.command("status", rich_help_panel=LOOK)(status)

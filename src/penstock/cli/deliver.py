@@ -40,7 +40,8 @@ def deliver(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[SINK]...", help="database, webhooks, webhook.NAME, or MODULE:SINK for one of your own."
+            metavar="[SINK]...",
+            help="database, webhooks, webhook.NAME, slack, slack.NAME, or MODULE:SINK for one of your own.",
         ),
     ] = None,
     *,
@@ -84,7 +85,10 @@ def redeliver(
     invocation: Invocation,
     name: Annotated[
         str,
-        typer.Argument(metavar="SINK", help="database, webhooks, webhook.NAME, or MODULE:SINK for one of your own."),
+        typer.Argument(
+            metavar="SINK",
+            help="database, webhooks, webhook.NAME, slack, slack.NAME, or MODULE:SINK for one of your own.",
+        ),
     ],
     *,
     start: Annotated[

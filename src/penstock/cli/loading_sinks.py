@@ -1,4 +1,4 @@
-"""`database`, `webhooks`, `webhook.NAME` or `MODULE:SINK` as users write it, to the sink that they mean.
+"""`database`, `webhooks`, `webhook.NAME`, `slack`, `slack.NAME` or `MODULE:SINK` as users write it, to the sink that they mean.
 
 terminal → [loading_sinks] → sink
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def load_sinks(settings: Settings, names: Sequence[str], tasks: Sequence[Task[Any, Any]]) -> list[Sink]:
-    """One sink per name, but for `webhooks`, which are as many as there are endpoints."""
+    """One sink per name, but for `webhooks` and `slack`, which are as many as there are endpoints and channels."""
     from penstock.wiring_sinks import made_sinks
 
     feeds = feeds_of(tasks)
@@ -51,6 +51,10 @@ def names_of(reference: str, settings: Settings) -> list[str]:
         from penstock.wiring_sinks import endpoints
 
         return [f"webhook.{endpoint}" for endpoint in endpoints(reference, settings)]
+    if reference == "slack":
+        from penstock.wiring_sinks import channels
+
+        return [f"slack.{channel}" for channel in channels(reference, settings)]
     return [reference]
 
 

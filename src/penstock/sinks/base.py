@@ -14,14 +14,14 @@ Promises of the delivery loop (`tests/contract/test_sink.py` holds every sink to
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from penstock.deadletters.letter import Letter
 from penstock.erasure import Erasure
 from penstock.outcome import Confidence
-from penstock.record import Position, Record
+from penstock.record import Partition, Position, Record
 
 if TYPE_CHECKING:
     from penstock.task import StartFrom
@@ -178,6 +178,16 @@ class Sink(ABC):
 
     async def buried(self, refused: Sequence[Refused]) -> None:  # noqa: B027 - likewise
         """The dead letters of what was given up are committed: forget it. After a crash before this it is asked for again."""
+
+    def unsent(self) -> Iterable[Position]:
+        """What `deliver` took and holds back, as a digest does: progress stays in front of the first one of each partition.
+
+        So it comes again after a crash. Whoever holds back sends what is due in `given_up`.
+        """
+        return ()
+
+    def let_go(self, partitions: Collection[Partition]) -> None:  # noqa: B027 - likewise
+        """Another process has these now: forget what is held back of them."""
 
     async def close(self) -> None:  # noqa: B027 - likewise
         """Give back what `open` took. Called after a failed `open` too."""

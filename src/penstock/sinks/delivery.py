@@ -15,13 +15,14 @@ import time
 from typing import TYPE_CHECKING
 
 from penstock.errors import LogUnavailable, PartitionsLost, SettingsError
-from penstock.log.base import PartProgress, Progress
+from penstock.log.base import Progress
 from penstock.record import Partition
 from penstock.sinks.base import Refused
 from penstock.sinks.batch import Batch
 from penstock.sinks.buffer import Buffer
 from penstock.sinks.counts import DeliveryCounts
 from penstock.sinks.given_up import GivenUp
+from penstock.sinks.held import Held
 from penstock.sinks.offering import Offering
 from penstock.sinks.options import DEFAULTS, NAME, DeliveryOptions
 from penstock.sinks.orders import Again, Orders
@@ -79,7 +80,8 @@ class DeliveryLoop:
         self._options = options
         self._screen = Screen(sink, feeds, self.group, self.counts, simulated=options.simulated == "deliver")
         self._offering = Offering(sink, options, self.counts, self.trouble, self._bury)
-        self._given_up = GivenUp(sink, self._bury, self._commit_letters)
+        self._held = Held(sink)
+        self._given_up = GivenUp(sink, self._bury, self._commit_letters, self._commit_held)
         self._buffer = Buffer(sink.options.max_batch_items, options.max_buffer_bytes, sink.options.max_wait_seconds)
         self._owned: dict[Partition, OffsetMap] = {}
         self._batch: Batch | None = None
@@ -291,7 +293,7 @@ class DeliveryLoop:
         for partition, (stop, appends) in batch.progress().items():
             done = self._owned.get(partition)
             if done is not None and partition in partitions and stop > done.base:
-                parts.append(PartProgress(partition, done.from_offset(stop), appends))
+                parts.append(self._held.part(partition, stop, done, appends))
                 letters += len(appends)
         losses = tuple(self._losses)
         if parts or losses:
@@ -314,6 +316,13 @@ class DeliveryLoop:
         await self._consumer.commit(Progress((), (*letters, so_far.record(self.group, partition))))
         self.counts.letters += len(letters)
         self.orders.note(partition, so_far)
+
+    async def _commit_held(self) -> None:
+        """What the sink held back and has sent since."""
+        async with self._commits:
+            if parts := tuple(self._held.due(self._owned)):
+                await self._consumer.commit(Progress(parts))
+            self._owned.update({part.partition: part.done for part in parts if part.partition in self._owned})
 
     async def _commit_letters(self, letters: Sequence[NewRecord]) -> None:
         async with self._commits:
@@ -355,6 +364,7 @@ class DeliveryLoop:
     def _let_go(self, gone: set[Partition]) -> None:
         for partition in gone:
             self._owned.pop(partition, None)
+        self._held.forget(gone)
         if self._batch is not None and not gone.isdisjoint(self._batch.partitions):
             self._batch.drop(gone)
             self._offering.cut()

@@ -29,8 +29,9 @@ class GivenUp:
         sink: Sink,
         bury: Callable[[Batch, Refused, int], None],
         commit: Callable[[Sequence[NewRecord]], Awaitable[None]],
+        commit_held: Callable[[], Awaitable[None]],
     ) -> None:
-        self._sink, self._bury, self._commit = sink, bury, commit
+        self._sink, self._bury, self._commit, self._commit_held = sink, bury, commit, commit_held
 
     async def run(self, look_seconds: float) -> None:
         """Until cancelled. Raises the `UserError` that says why the sink cannot go on."""
@@ -38,6 +39,7 @@ class GivenUp:
             await asyncio.sleep(look_seconds)
             try:
                 await self.once()
+                await self._commit_held()
             except (SinkAway, LogError) as weather:
                 logger.debug("sink %s: what it gave up waits: %s", self._sink.name, weather)
             except UserError:
