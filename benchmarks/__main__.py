@@ -12,7 +12,18 @@ import time
 from pathlib import Path
 
 OUT = Path(__file__).parent / "out"
-ALL = ("kafka", "flow", "classes", "engine", "claude_tier", "log_sqlite", "flow_model")
+ALL = (
+    "kafka",
+    "flow",
+    "classes",
+    "engine",
+    "claude_tier",
+    "log_sqlite",
+    "database",
+    "gateway",
+    "whole_way",
+    "flow_model",
+)
 DEFAULT = ("kafka",)
 
 

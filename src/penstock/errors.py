@@ -13,6 +13,7 @@ PenstockError
     + PartitionsLost        another worker owns them now: leave their part out
     + RecordTooLarge        can never be written: its size was not checked before
   x CodecUnavailable        weather: what decoding needs (a schema) cannot be had now; intake waits
+  x SinkAway                weather: a sink cannot be reached now, or wants us to wait; the same deliveries come again
   x TierStopped             no call can succeed until a person acts (wrong key, unknown model)
     + BudgetSpent           a ceiling with `at_ceiling = "stop"` is reached (exit code 4)
 Skip                        raised by a user's hook: this event wants no answer; it is counted and passed
@@ -91,6 +92,18 @@ class RecordTooLarge(LogError):
 
 class CodecUnavailable(PenstockError):
     """Weather: what a codec needs cannot be fetched now. Nothing is wrong with the events; the text names the setting."""
+
+
+class SinkAway(PenstockError):
+    """Weather: a sink takes nothing now. No attempt is used up; the same deliveries are offered again.
+
+    `delivered` names those of the batch that need not be offered again. Without `after_seconds` the loop backs off by itself.
+    """
+
+    def __init__(self, reason: str, after_seconds: float | None = None, *, delivered: Iterable[object] = ()) -> None:
+        super().__init__(reason)
+        self.after_seconds = after_seconds
+        self.delivered = tuple(delivered)
 
 
 class TierStopped(PenstockError):

@@ -47,8 +47,25 @@ from penstock.settings_sources import (
     place_of,
     read_secret_files,
 )
+from penstock.sinks.options import DeliveryOptions
+from penstock.sinks.slack.options import SlackOptions
+from penstock.sinks.webhook.options import WebhookOptions
+from penstock.store.options import DatabaseOptions
+from penstock.web.options import GatewayOptions
 
 MASK = "**********"
+_PASSWORD_IN_URL = re.compile(r"(://[^/@:\s]*:)[^/@\s]+@")
+
+
+@dataclass(frozen=True, slots=True)
+class SinksOptions:
+    """Where results go: a table for each sink that comes with Penstock."""
+
+    database: DatabaseOptions = field(default_factory=DatabaseOptions)
+    webhooks: dict[str, WebhookOptions] = field(default_factory=dict)
+    """Endpoints by name."""
+    slack: dict[str, SlackOptions] = field(default_factory=dict)
+    """Channels by name."""
 
 
 class SqliteAddress(NamedTuple):
@@ -132,7 +149,12 @@ class Settings(BaseSettings):
         description="Whether verdicts depend on the size of batches, watched by asking twice.",
     )
     retry: RetryOptions = Field(default_factory=RetryOptions, description="How items are asked again.")
-    ops: OpsOptions = Field(default_factory=OpsOptions, description="Metrics and health of `penstock run`.")
+    deliver: DeliveryOptions = Field(default_factory=DeliveryOptions, description="How results are delivered to sinks.")
+    sinks: SinksOptions = Field(default_factory=SinksOptions, description="The sinks that come with Penstock.")
+    ops: OpsOptions = Field(
+        default_factory=OpsOptions, description="Metrics and health of `penstock run` and `penstock deliver`."
+    )
+    gateway: GatewayOptions = Field(default_factory=GatewayOptions, description="Events over HTTP: `penstock serve`.")
     sqlite: SqliteOptions = Field(default_factory=SqliteOptions, description="The embedded log.")
     kafka_log: KafkaOptions = Field(
         default_factory=KafkaOptions, description="The log on Kafka; `[kafka]` is for librdkafka's own properties."
@@ -213,6 +235,8 @@ class LoadedSettings:
 def _masked(path: Keys, value: Any) -> Any:
     if isinstance(value, SecretStr) or (isinstance(value, str) and value and SENSITIVE.search(path[-1])):
         return MASK
+    if isinstance(value, str):
+        return _PASSWORD_IN_URL.sub(rf"\1{MASK}@", value)
     return value
 
 

@@ -165,6 +165,9 @@ def env_name(path: Sequence[str]) -> str:
 _REPLACED = {"spend.ceiling_usd": " any more; write hour_usd, day_usd or month_usd: they hold for all workers together"}
 
 
+_TABLES = frozenset({"dataclass_type", "dict_type", "model_type"})
+
+
 def explain(error: Mapping[str, Any], origins: Mapping[Keys, str], settings: type[BaseSettings]) -> str:
     """One mistake: the setting, what is wrong, where it was written, and the variable that would set it."""
     path = tuple(str(part) for part in error["loc"])
@@ -178,6 +181,9 @@ def explain(error: Mapping[str, Any], origins: Mapping[Keys, str], settings: typ
     given = error["input"]
     is_told = error["type"] == "value_error" or SENSITIVE.search(path[-1]) or not isinstance(given, _PLAIN)
     shown = "" if is_told else f", got {given!r}"
+    if error["type"] in _TABLES:
+        names = ", ".join(_names_at(settings, path))
+        return f"{name}: should be a table{shown}" + (f"; it holds {names}" if names else "") + f"\n  {place}"
     said = error["msg"].removeprefix("Value error, ").removeprefix("Input ") + shown
     return f"{name}: {said}\n  {_and_variable(place, path)}"
 

@@ -118,7 +118,7 @@ class Capacity:
     """With `spend`: items are not to wait. Those with an answer of a cheaper step end with it; the others are dead letters
     (`bury`) or wait all the same (`cheaper`)."""
     detail: str = ""
-    """With `at_ceiling`: which ceiling, for people."""
+    """With `spend`: which ceiling, for people."""
 
 
 class Held(NamedTuple):

@@ -1,11 +1,12 @@
 """The only page that names concrete choices: which log, which tiers, which limits, for these settings.
 
-settings → [wiring] → worker
+settings → [wiring] → worker, delivery
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import time
 import uuid
@@ -28,14 +29,19 @@ from penstock.flow.gate import Gate
 from penstock.flow.readings import gate_samples, spend_samples
 from penstock.flow.spend import Spend
 from penstock.flow.tail import SpendTail
-from penstock.log.base import EventLog, TopicInfo
-from penstock.log.topics import Fault, Home, faults, topic_specs, uses_of
+from penstock.log.base import EventLog, TopicInfo, TopicSpec
+from penstock.log.state import STATE_TOPIC
+from penstock.log.topics import PARTITIONS, Fault, Home, faults, topic_specs, uses_of
+from penstock.ops.deliveries import DeliveryOps
 from penstock.ops.ops import Ops
 from penstock.ops.server import OpsOptions
 from penstock.ops.standby import Standby
 from penstock.outcome import Answer, Failure, Outcome
 from penstock.record import Partition, Record
 from penstock.settings import KafkaAddress, Settings
+from penstock.sinks.base import Sink
+from penstock.sinks.delivery import DeliveryLoop
+from penstock.sinks.reading import feeds_of
 from penstock.task import Step, Task
 from penstock.tier import Item, Tier
 from penstock.worker import Worker
@@ -231,7 +237,7 @@ def build_worker(
     slot: str = "",
     ops: OpsOptions | None = None,
     unix: Clock = time.time,
-) -> Worker:
+) -> Worker[Pipeline]:
     """A worker for these tasks, with a port for metrics and health where `ops` is given; `unix` says which period it is.
 
     Raises `UserError` where it could not work; nothing is connected or asked yet.
@@ -258,6 +264,40 @@ def build_worker(
         close=lambda: _close(claude, tasks),
         ops=_watched(told, Standby(log, pipelines), SpendTail(log, spend)),
     )
+
+
+def build_delivery(
+    settings: Settings,
+    sinks: Sequence[Sink],
+    tasks: Sequence[Task[Any, Any]],
+    log: EventLog,
+    *,
+    ops: OpsOptions | None = None,
+) -> Worker[DeliveryLoop]:
+    """A process that feeds these sinks with what these tasks write; nothing is connected yet."""
+    names = [sink.name for sink in sinks]
+    for name in names:
+        if names.count(name) > 1:
+            raise SettingsError(f"two of these sinks have the name {name!r}, and the name is the consumer group")
+    loops = [DeliveryLoop(sink, feeds_of(tasks), log, settings.deliver) for sink in sinks]
+    told = DeliveryOps(ops, loops, log) if ops else None
+    prepare = functools.partial(prepare_delivery, settings, tasks, log)
+    return Worker(loops, log, slot=_slot(settings, ""), goes_on_alone=True, prepare=prepare, ops=told)
+
+
+async def prepare_delivery(settings: Settings, tasks: Sequence[Task[Any, Any]], log: EventLog) -> None:
+    """See that the topics are there that sinks read; the embedded log makes them."""
+    known = await log.topics()
+    specs: dict[str, TopicSpec] = {}
+    for task in tasks:
+        partitions = known[task.reads].partitions if task.reads in known else PARTITIONS
+        specs |= {spec.name: spec for spec in topic_specs(task, partitions) if spec.name not in known}
+    wanted = {name for task in tasks for name in (task.writes, task.dead_letters)} | {STATE_TOPIC}
+    missing = [spec for name, spec in specs.items() if name in wanted]
+    if missing and isinstance(settings.log_address, KafkaAddress):
+        names = " ".join(spec.name for spec in missing)
+        raise TopicMissing(f"{settings.log} lacks topics that sinks read: penstock topics create {names}")
+    await log.create_topics(missing)
 
 
 @asynccontextmanager

@@ -1,6 +1,6 @@
-"""A worker process's life: start, run, drain, stop. It is handed everything ready-made by `wiring`.
+"""The life of a process that works or delivers: start, run, drain, stop. It is handed everything ready-made by `wiring`.
 
-wiring → [worker] → engine
+wiring → [worker] → engine, sinks
 """
 
 from __future__ import annotations
@@ -10,27 +10,46 @@ import contextlib
 import gc
 import logging
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
     from contextlib import AbstractAsyncContextManager
 
-    from penstock.engine.pipeline import Pipeline
     from penstock.log.base import EventLog
 
 logger = logging.getLogger("penstock.worker")
 
 
-class Worker:
-    """Runs the pipelines of some tasks side by side until told to stop, or until one cannot go on."""
+class Runs(Protocol):
+    """A pipeline or a delivery loop."""
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        ...
+
+    async def run(self, stop: asyncio.Event, *, slot: str = "") -> None:
+        """Work until told to stop; raises what makes further work impossible."""
+        ...
+
+
+RunsT = TypeVar("RunsT", bound=Runs)
+
+
+class Worker(Generic[RunsT]):
+    """Runs the pipelines of some tasks, or the loops of some sinks, side by side until told to stop.
+
+    A task that cannot go on takes the process with it; with `goes_on_alone` the others go on, as sinks do.
+    """
 
     def __init__(
         self,
-        pipelines: Sequence[Pipeline],
+        pipelines: Sequence[RunsT],
         log: EventLog,
         *,
         slot: str = "",
+        goes_on_alone: bool = False,
         prepare: Callable[[], Awaitable[None]] | None = None,
         close: Callable[[], Awaitable[None]] | None = None,
         ops: AbstractAsyncContextManager[object] | None = None,
@@ -41,6 +60,7 @@ class Worker:
         self._ops = ops or contextlib.nullcontext()
         self._log = log
         self._slot = slot
+        self._goes_on_alone = goes_on_alone
         self._stop = asyncio.Event()
 
     def stop(self) -> None:
@@ -56,7 +76,7 @@ class Worker:
         if self._prepare is not None:
             await self._prepare()
         _spare_the_collector()
-        runs = [asyncio.create_task(self._run_one(pipeline), name=pipeline.task.name) for pipeline in self.pipelines]
+        runs = [asyncio.create_task(self._run_one(pipeline), name=pipeline.name) for pipeline in self.pipelines]
         try:
             with self._signals(runs):
                 await asyncio.wait(runs)
@@ -71,12 +91,17 @@ class Worker:
             if isinstance(outcome, Exception):
                 raise outcome
 
-    async def _run_one(self, pipeline: Pipeline) -> None:
+    async def _run_one(self, pipeline: RunsT) -> None:
         try:
             await pipeline.run(self._stop, slot=self._slot)
+        except Exception as error:
+            if self._goes_on_alone and len(self.pipelines) > 1:
+                logger.error("%s has stopped, the others go on: %s", pipeline.name, error)  # noqa: TRY400 - told whole at the end
+            raise
         finally:
             # One task that cannot go on takes the process with it: half a worker is nobody's expectation.
-            self._stop.set()
+            if not self._goes_on_alone:
+                self._stop.set()
 
     @contextlib.contextmanager
     def _signals(self, runs: Sequence[asyncio.Task[None]]) -> Iterator[None]:

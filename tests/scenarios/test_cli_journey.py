@@ -112,17 +112,21 @@ def test_interrupt_ends_a_follower_with_130(project, environment):
     """Ctrl-C on `tail --follow` says so in one word."""
     _call(project, environment, "topics", "create", "feedback")
     _call(project, environment, "produce", "events.jsonl", "-t", "feedback")
-    follower = subprocess.Popen(
+    with subprocess.Popen(
         [PENSTOCK, "tail", "feedback", "--follow", "--json"],
         cwd=project,
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
-    assert follower.stdout.readline().startswith("{")
-    follower.send_signal(signal.SIGINT)
-    _, said = follower.communicate(timeout=30)
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - a job in the background ignores it
+    ) as follower:
+        try:
+            assert follower.stdout.readline().startswith("{")
+            follower.send_signal(signal.SIGINT)
+            _, said = follower.communicate(timeout=30)
+        finally:
+            follower.kill()
     assert (follower.returncode, said) == (130, "interrupted\n")
 
 

@@ -121,7 +121,7 @@ def test_commands_and_options_that_are_gone_are_seen() -> None:
     """The rule above can fail."""
     assert not wrong_with(["penstock", "topics", "create", "feedback", "--partitions", "3"])
     assert not wrong_with(["penstock", "run", "…", "--simulated"])
-    assert "no command" in wrong_with(["penstock", "deliver"])
+    assert "no command" in wrong_with(["penstock", "swallow"])
     assert "no command" in wrong_with(["penstock", "topics", "destroy"])
     assert "no option --forever" in wrong_with(["penstock", "tail", "topic", "--forever"])
 

@@ -90,8 +90,8 @@ def compare(name: str, told: dict[str, Any], usd: float, seconds: float) -> None
     [
         ("input_tokens", 1_500, {"input_tokens_per_minute": 100_000}, ()),
         ("requests", 2_500, {"requests_per_minute": 60}, ()),
-        ("output_tokens", 1_500, {"output_tokens_per_minute": 25_000}, ()),
-        ("calls", 6_000, {"latency_ms": 2_000.0}, ("concurrency.max_calls=8",)),
+        pytest.param("output_tokens", 1_500, {"output_tokens_per_minute": 25_000}, (), marks=pytest.mark.soak),
+        pytest.param("calls", 6_000, {"latency_ms": 2_000.0}, ("concurrency.max_calls=8",), marks=pytest.mark.soak),
     ],
 )
 def test_dollars_and_time_are_as_foretold(tmp_path: Path, binds, count, account, settings):
@@ -102,6 +102,7 @@ def test_dollars_and_time_are_as_foretold(tmp_path: Path, binds, count, account,
     compare(f"{binds} bind", told, usd, seconds)
 
 
+@pytest.mark.soak
 def test_with_a_mix_measured_on_earlier_results(tmp_path: Path):
     """A route of three models: what each of them answered before tells what the next ones cost, without any call."""
     options = {**PACE, "output_tokens_per_minute": 60_000}

@@ -107,6 +107,7 @@ async def test_killed_workers_keep_the_ceiling_together(tmp_path):
 
 
 @pytest.mark.kafka
+@pytest.mark.soak
 async def test_killed_workers_keep_the_ceiling_together_on_kafka(tmp_path):
     """The same through a real broker."""
     broker = start_broker()

@@ -16,8 +16,10 @@ from penstock.cli.loading import load_task
 from penstock.cli.one_event import from_words, one_event
 from penstock.cli.reference import settings_page
 from penstock.cli.run import patiently
+from penstock.cli.simulate import SCRIPT_EXAMPLE
 from penstock.errors import LogUnavailable, SettingsError
 from penstock.settings import Settings, load_settings
+from penstock.simulator import SimulatorOptions
 
 DOCS = Path(__file__).parents[2] / "docs" / "reference"
 COMMANDS = (
@@ -25,7 +27,13 @@ COMMANDS = (
     "doctor",
     "init",
     "try",
+    "up",
     "run",
+    "deliver",
+    "redeliver",
+    "db",
+    "serve",
+    "gateway",
     "produce",
     "topics",
     "simulate",
@@ -64,9 +72,10 @@ def test_help_names_every_command_and_the_exit_codes(cli):
     for name in COMMANDS:
         assert f" {name} " in shown
     assert "2 wrong usage or settings" in shown
+    assert "4 a ceiling stopped it" in shown
 
 
-@pytest.mark.parametrize("name", [*COMMANDS, "topics create", "topics list", "config show"])
+@pytest.mark.parametrize("name", [*COMMANDS, "topics create", "topics list", "config show", "db upgrade", "db status"])
 def test_every_command_explains_itself_and_stands_in_the_docs(cli, name):
     """--help works everywhere, and docs/reference/cli.md has a section on it."""
     assert "Usage: " in cli.done(*name.split(), "--help")
@@ -109,6 +118,11 @@ def test_unforeseen_errors_show_no_traceback_unless_asked(cli):
     assert "RuntimeError: boom" in cli.refused("try", "boom:task", "x", code=1)
     with pytest.raises(RuntimeError, match="boom"):
         cli("try", "boom:task", "x", "--debug")
+
+
+def test_the_faults_in_the_help_of_simulate_are_ones_it_knows():
+    """An example that is refused is worse than none."""
+    assert len(SimulatorOptions(fault_script=tuple(json.loads(SCRIPT_EXAMPLE))).fault_script) == 2
 
 
 def test_version_says_what_is_installed(cli):

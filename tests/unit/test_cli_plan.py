@@ -100,7 +100,7 @@ def test_events_that_do_not_fit_are_counted_and_said(cli):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("", "notes.jsonl is empty"),
+        ("", "notes.jsonl is empty: write an event on each line"),
         ("\n\n", "notes.jsonl is empty"),
         ("id,text\n1,good\n", "holds no JSON lines: line 1"),
         ('{"name": "x"}\n', "none of the 1 events looked at in notes.jsonl would be asked about"),
@@ -133,7 +133,7 @@ def test_topics_that_give_no_sample_are_refused(cli, topic):
         (["--share", "0"], "nothing would ever be answered"),
         (["--budget", "nan"], "--budget"),
         (["--rate", "nan"], "--rate"),
-        (["--ask"], "no API key"),
+        (["--ask"], "or leave out --ask"),
     ],
 )
 def test_absurd_options_are_refused(cli, options, said):
@@ -142,7 +142,9 @@ def test_absurd_options_are_refused(cli, options, said):
     assert said in cli.refused("plan", "notes:sorter", "--file", "notes.jsonl", *options)
 
 
-@pytest.mark.parametrize("options", [["--workers", "0"], ["-n", "0"], ["--rate", "-1"], ["--events", "-1"]])
+@pytest.mark.parametrize(
+    "options", [["--workers", "0"], ["-n", "0"], ["--events", "9" * 20], ["--rate", "-1"], ["--events", "-1"]]
+)
 def test_numbers_out_of_range_are_wrong_usage(cli, options):
     """The command line itself refuses them."""
     cli.refused("plan", "notes:sorter", "--file", "notes.jsonl", *options)

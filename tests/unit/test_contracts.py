@@ -246,6 +246,43 @@ def test_checking_against_nothing_is_a_mistake(tmp_path):
     assert "--out nowhere" in result.stderr
 
 
+@pytest.mark.parametrize(
+    "old", ['{"type": 5, "properties": []}', '{"$ref": "#/nowhere"}', '{"properties": {"id": 7}}', "[]", "{"]
+)
+def test_checking_against_what_is_no_schema_is_a_mistake(tmp_path, old):
+    """The file is named; it is not taken for a fault of Penstock, nor for a schema that nothing breaks."""
+    with cli_in(tmp_path) as cli:
+        cli.done("init", ".")
+        cli.write("old/feedback-sorter.result.json", old)
+        assert "old/feedback-sorter.result.json is no JSON Schema" in cli.refused(
+            "schema", "feedback:sorter", "--check", "old"
+        )
+
+
+def test_checking_against_schemas_of_others_is_a_mistake(tmp_path):
+    """All would be new, and nothing would break whatever is changed."""
+    with cli_in(tmp_path) as cli:
+        cli.done("init", ".")
+        cli.write("old/somebody-else.result.json", "{}")
+        assert "no schemas of these tasks there" in cli.refused("schema", "feedback:sorter", "--check", "old")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--out", "feedback.py"], "--out feedback.py: no directory can be made there"),
+        (["--out", "feedback.py/deep"], "--out feedback.py/deep: no directory can be made there"),
+        (["--out", "new", "--check", "old"], "--out and --check exclude each other"),
+    ],
+)
+def test_a_place_that_takes_no_schemas_is_told(tmp_path, options, said):
+    """Nothing is written or left out in silence."""
+    with cli_in(tmp_path) as cli:
+        cli.done("init", ".")
+        assert said in cli.refused("schema", "feedback:sorter", *options)
+    assert not (tmp_path / "new").exists()
+
+
 LEAVES = st.one_of(
     st.builds(lambda low: {"type": "integer", "minimum": low}, st.integers(-2, 2)),
     st.just({"type": "integer"}),

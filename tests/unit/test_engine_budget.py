@@ -166,6 +166,36 @@ async def test_it_buries(log):
     assert api.requests == []
 
 
+async def test_a_large_event_after_small_ones_gets_its_claim(log):
+    """Its call costs more than those before it, for which there is a claim: it is claimed for, too, and asked once."""
+    async with scripted(answering()) as (api, client):
+        await log.append([note(n) for n in range(3)])
+        async with worker(log, client, SpendOptions(hour_usd=1.0)) as (made, _):
+            await until_true(lambda: made.counts.results == 3)
+            await log.append([note(3, text="long " * 8_000)])
+            await until_true(lambda: made.counts.results == 4)
+        held_back = made.counts.tiers["haiku"].outcomes["again", "busy"]
+    assert len(api.requests) <= 4
+    assert held_back < 100
+
+
+async def test_one_event_that_does_not_fit_is_buried_alone(log):
+    """`bury`: average events still have room, a large one has not: it does not wait till the period ends."""
+    async with scripted(answering()) as (api, client):
+        await log.append([note(n) for n in range(3)])
+        options = SpendOptions(hour_usd=0.006, at_ceiling="bury")
+        async with worker(log, client, options) as (made, _):
+            await until_true(lambda: made.counts.results == 3)
+            await log.append([note(3, text="long " * 8_000)])
+            await until_true(lambda: made.counts.dead_letters == 1)
+            await log.append([note(4)])
+            await until_true(lambda: made.counts.results == 4)
+    (letter,) = [read_letter(record) for record in await everything(log, "labeler-dlq")]
+    assert letter.reason == "over_budget"
+    assert "spend.hour_usd=0.006 is less than a single call may cost" in letter.detail
+    assert all("long long" not in str(request) for request in api.requests)
+
+
 async def test_it_stops(log, capsys):
     """`stop`: what was asked is committed, and the worker ends with a text that says why and an exit code of its own."""
     async with scripted(answering()) as (_, client):

@@ -42,6 +42,14 @@ def test_a_wait_that_is_known_to_be_long_is_told_at_once(stage, caplog):
     assert "[spend]" in caplog.text
 
 
+def test_the_ceiling_that_holds_is_named(stage, caplog):
+    """Of several ceilings a person must know which one to raise, and by how much."""
+    stage.wait_for("spend", 1.0)
+    stage.hold_until, stage.detail = 3_600.0, "spend.hour_usd=0.01 is reached: $0.009 is spent or may be"
+    Waits("moderator").look([stage], 1.0)
+    assert "moderator waits for haiku: spend.hour_usd=0.01 is reached: $0.009 is spent" in caplog.text
+
+
 def test_working_at_a_limit_is_no_news(stage, caplog):
     """With a backlog the rate limit always binds: metrics tell it, the log does not."""
     stage.wait_for("output_tokens", 1.0)

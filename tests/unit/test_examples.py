@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
-from penstock import NewRecord, Record, Route, Task
+from penstock import NewRecord, Record, Route, Sink, Task
 from penstock.codecs import Undecodable, decode
 from penstock.testing import run
 
@@ -31,10 +31,10 @@ def support() -> ModuleType:
 
 
 @pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.py")), ids=lambda file: file.stem)
-def test_an_example_is_one_short_page_with_a_task(file: Path) -> None:
+def test_an_example_is_one_short_page_with_a_task_or_a_sink(file: Path) -> None:
     """At most 80 lines, so that it is read before it is copied."""
     assert len(file.read_text().splitlines()) <= 80
-    assert any(isinstance(value, Task) for value in vars(load(file.stem)).values())
+    assert any(isinstance(value, Task | Sink) for value in vars(load(file.stem)).values())
 
 
 def test_a_ticket_is_read_with_what_it_has(support: ModuleType) -> None:

@@ -280,9 +280,55 @@ def test_records_of_finished_periods_become_tombstones() -> None:
     assert {record.key for record in world.topic if record.value is None} >= keys
 
 
-def test_a_foreign_record_is_refused() -> None:
-    """What can't be read claims nothing and is named."""
-    new = state_record("t", "spend", "r/m", {"number": 1, "at": 0, "periods": {"tomorrow": [1, 2, 3]}})
+def test_a_tombstone_of_finished_periods_never_hits_a_live_claim() -> None:
+    """Two idle over the turn of the month: one takes the other's old record away just after that one claimed anew."""
+    world = World()
+    first, second = world.spend(day_usd=0.001), world.spend(day_usd=0.001)
+    for spend in (first, second):
+        spend.check("t", "m", 1_000)
+    world.share()
+    for spend in (first, second):
+        pay(spend, 500)
+    world.share()
+    world.now += 40 * 86_400.0
+    for spend in world.spends:  # the hour turns: both see what is finished
+        world.catch_up(spend)
+    first.check("t", "m", 700_000)
+    world.act(first)
+    world.catch_up(first)
+    assert first.check("t", "m", 700_000) is None
+    first.reserve("t", "m", 700_000)
+    second.check("t", "m", 700_000)
+    world.act(second)
+    assert any(record.value is None for record in world.topic)
+    world.catch_up(second)
+    assert second.check("t", "m", 700_000) is not None
+    newcomer = world.spend(day_usd=0.001)
+    assert newcomer.claims.sum(("all", "", periods_at(UNIX + world.now).labels[1])).claimed >= 700_000
+
+
+def test_a_claim_taken_back_whole_is_written_once() -> None:
+    """It is a tombstone, which has no number to wait for; while there is no room, nothing more is written."""
+    world = World()
+    options = {f"{period}_usd": 0.001 for period in ("hour", "day", "month")}
+    first, second = world.spend(**options), world.spend(**options)
+    for spend, worst in ((first, 400_000), (second, 700_000)):
+        spend.check("t", "m", worst)
+        world.act(spend)
+        world.catch_up(spend if spend is first else first)
+    assert first.check("t", "m", 400_000) is None
+    first.reserve("t", "m", 400_000)
+    for _ in range(150):
+        assert second.check("t", "m", 700_000) == Wait("claim")
+        world.share()
+        world.now += 0.1
+    assert [record.value for record in world.topic].count(None) == 1
+
+
+@pytest.mark.parametrize("label", ["tomorrow", "9999-12"])
+def test_a_foreign_record_is_refused(label: str) -> None:
+    """What can't be read claims nothing and is named; a period beyond all calendars too."""
+    new = state_record("t", "spend", "r/m", {"number": 1, "at": 0, "periods": {label: [1, 2, 3]}})
     record = Record(new.topic, 0, 0, new.key, new.value, (), 0)
     with pytest.raises(LogDamaged, match="spend, r/m"):
         read_entry(read_state(record))

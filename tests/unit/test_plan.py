@@ -283,6 +283,13 @@ def test_no_plan_breaks_a_limit(steps, demand, crew):
     assert 1 <= found.useful_workers <= crew.partitions
 
 
+def test_where_nothing_waits_speed_and_price_are_those_of_full_calls():
+    """A plan of nothing is asked for to know the price and the pace: not those of calls with one event each."""
+    steps = [_step(prompt_tokens=500.0)]
+    nothing, much = plan(Demand(0), steps, _crew()).expected.flow, plan(Demand(1_000_000), steps, _crew()).expected.flow
+    assert nothing == much
+
+
 def test_no_backlog_costs_nothing():
     """Nothing before a group is no call and no cent."""
     found = plan(Demand(0), [_step(prompt_tokens=500.0)], _crew())

@@ -95,6 +95,22 @@ def test_refusal_of_an_option_class_names_the_place():
     assert "penstock.toml:2" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("spend = 5", "spend: should be a table, got 5; it holds hour_usd"),
+        ("spend.tasks = 5", "spend.tasks: should be a table, got 5"),
+    ],
+)
+def test_a_number_where_a_table_belongs_is_told_in_words_of_the_file(text, said):
+    """Names of classes mean nothing to who writes settings."""
+    _file(text + "\n")
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert said in str(caught.value)
+    assert "Options" not in str(caught.value)
+
+
 def test_all_mistakes_are_told_at_once():
     """Nobody wants to mend settings one run at a time."""
     _file('lgo = "x"\n[claude]\ntimeout_seconds = "x"\n')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 
@@ -10,6 +11,7 @@ import pytest
 
 from cli_calls import cli_in
 from fakes import until
+from penstock.errors import LogUnavailable
 from penstock.flow.ceilings import SpendOptions, periods_at
 from penstock.flow.claims import Entry, Key, Totals, entry_record
 from penstock.flow.spend import Spend
@@ -17,6 +19,7 @@ from penstock.flow.tail import SpendTail, Topic, read_claims
 from penstock.log.base import TopicSpec
 from penstock.log.sqlite import SqliteLog
 from penstock.log.state import STATE_TOPIC, state_record
+from penstock.record import Partition
 
 MONTH = periods_at(time.time()).labels[2]
 
@@ -66,6 +69,78 @@ async def test_who_looks_once_sees_reserves_by_their_age(log):
     assert claims.sum(account) == (160, 90, 10)
     assert claims.reserve(account) == 30
     assert claims.firm(account) == 130
+
+
+class Interrupted:
+    """A log in which something happens at a reading, counted from 1: it fails, or somebody writes."""
+
+    def __init__(self, log) -> None:
+        self._log = log
+        self.reads = 0
+        self.bounds = log.bounds
+        self.failing: dict[int, Exception] = {}
+        self.meanwhile: dict[int, list] = {}
+
+    async def read(self, partition, offset, max_records):
+        self.reads += 1
+        if error := self.failing.get(self.reads):
+            raise error
+        found = await self._log.read(partition, offset, max_records)
+        await self._log.append(self.meanwhile.pop(self.reads, []))
+        return found
+
+
+@pytest.mark.parametrize("failing_read", [1, 2, 3, 4])
+async def test_a_look_that_the_log_interrupts_loses_nothing(log, failing_read):
+    """What was read before the log was gone is handed over by the next look: a claim unheard would be spent by two."""
+    await log.append([entry(f"r{n}", n, n, 0) for n in range(20)])
+    weather = Interrupted(log)
+    weather.failing[failing_read] = LogUnavailable("no broker")
+    topic = Topic(weather)
+    found = []
+    for _ in range(2):
+        with contextlib.suppress(LogUnavailable):
+            found += await topic.look()
+    assert sorted(found_.key.run for found_ in found) == sorted(f"r{n}" for n in range(20))
+
+
+async def test_our_own_record_counts_when_all_partitions_were_read_after_it(tmp_path):
+    """One that becomes visible in the midst of the last reading waits for the next look: others may stand before it, unread."""
+    log = SqliteLog(tmp_path / "penstock.db")
+    await log.create_topics([TopicSpec(STATE_TOPIC, 2, is_compacted=True)])
+    await log.append([entry(f"o{n}", n, n, 0) for n in range(40)])
+    first = {r.key for r in await log.read(Partition(STATE_TOPIC, 0), 0, 100)}
+    other = next(n for n in range(40) if entry(f"o{n}", 0, 0, 0).key in first)
+    own = next(n for n in range(40) if entry(f"o{n}", 0, 0, 0).key not in first)
+    racing = Interrupted(log)
+    topic = Topic(racing, f"o{own}")
+    await topic.look()
+    # Each partition's end is one reading: 0, 1, and once more 0, 1. After the last reading of 0 both records come.
+    racing.meanwhile[racing.reads + 3] = [
+        entry(f"o{other}", 900, 0, 0, number=7),
+        entry(f"o{own}", 900, 0, 0, number=7),
+    ]
+    assert await topic.look() == []
+    assert sorted(found.key.run for found in await topic.look()) == sorted([f"o{other}", f"o{own}"])
+    await log.close()
+
+
+async def test_whatever_goes_wrong_it_looks_again(log, caplog):
+    """An error that nobody foresaw is logged with its place, and the next look comes: else calls would wait for ever."""
+    weather = Interrupted(log)
+    weather.failing[1] = RuntimeError("a bug")
+    spend = Spend(SpendOptions(day_usd=1.0), run="r1")
+    spend.check("t", "m", 1_000)
+    await log.append(spend.records("t"))
+    spend.written("t")
+
+    async def may_spend() -> bool:
+        return spend.check("t", "m", 1_000) is None
+
+    async with SpendTail(weather, spend, 0.02):
+        await until(may_spend)
+    assert "a bug" in caplog.text
+    assert "Traceback" in caplog.text
 
 
 async def test_calls_wait_while_the_topic_can_not_be_read(tmp_path, caplog):

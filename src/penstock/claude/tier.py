@@ -47,6 +47,8 @@ _CUT = ("max_tokens", "model_context_window_exceeded")
 _ALL_REJECTED = 3
 """So many single events rejected before anything was answered: the request is wrong, not the events."""
 _RETRY_SECONDS = 1.0
+_CLAIM_SECONDS = 0.02
+"""Capacity was asked for an average event; this one waits for a claim of its own."""
 
 
 class _Asked:
@@ -96,9 +98,7 @@ class ClaudeTier:
         max_tokens = asked.expectation.max_tokens(len(items))
         permit = self._gate.admit(self._estimate(asked, items, max_tokens))
         if isinstance(permit, Wait):
-            if permit.at_ceiling == "stop" and len(items) == 1:
-                raise BudgetSpent(str(self._gate.spend.reached))
-            return [self._waiting(permit, len(items))] * len(items)
+            return self._held_back(permit, items)
         replies = self._replies
         asked.warmth.begin()
         try:
@@ -139,9 +139,10 @@ class ClaudeTier:
             until = min(until or soon, soon)
         elif until is None and wait.cause in _LOOK_AGAIN_SECONDS:
             until = soon
+        detail = str(self._gate.spend.reached) if wait.cause == "spend" else ""
         if wait.at_ceiling in ("cheaper", "bury"):
-            return Capacity(0, 0, wait.cause, until, wait.at_ceiling, str(self._gate.spend.reached))
-        return Capacity(0, cause=wait.cause, until=until)
+            return Capacity(0, 0, wait.cause, until, wait.at_ceiling, detail)
+        return Capacity(0, cause=wait.cause, until=until, detail=detail)
 
     def explain(self, task: Task[Any, Any]) -> Held | None:
         """Why no call of this task is made now. The end of an outage is nobody's to know, only when it is tried."""
@@ -192,10 +193,21 @@ class ClaudeTier:
             self.model.id,
         )
 
+    def _held_back(self, wait: Wait, items: Sequence[Item]) -> list[Outcome]:
+        if wait.cause == "spend" and len(items) == 1:  # no call is smaller: what was declared for the ceiling is done
+            told = str(self._gate.spend.reached)
+            if wait.at_ceiling == "stop":
+                raise BudgetSpent(told)
+            if wait.at_ceiling == "bury" or (wait.at_ceiling == "cheaper" and items[0].standing is not None):
+                return [Failure("over_budget", told)]
+        return [self._waiting(wait, len(items))] * len(items)
+
     def _waiting(self, wait: Wait, items: int) -> Again:
         if wait.cause == "spend":  # a smaller call may fit; if none does, capacity says until when
             return Again("spend_cap", detail=f"held back: {self._gate.spend.reached}", split=items > 1)
         seconds = 0.0 if wait.until is None else max(0.0, wait.until - self._gate.clock())
+        if wait.cause == "claim":
+            seconds = _CLAIM_SECONDS
         return Again(_WAITING[wait.cause], seconds, f"held back: {wait.cause}")
 
     def _answered(

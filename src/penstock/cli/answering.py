@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 NO_KEY = (
     "no API key: set ANTHROPIC_API_KEY, PENSTOCK_CLAUDE__API_KEY or PENSTOCK_CLAUDE__API_KEY_FILE (setting "
-    "claude.api_key), or add --simulated for made-up answers without cost"
+    "claude.api_key)"
 )
 
 
@@ -54,7 +54,7 @@ def has_credentials(settings: Settings) -> bool:
     return bool(settings.claude.api_key or settings.claude.base_url or os.environ.get("ANTHROPIC_AUTH_TOKEN"))
 
 
-def need_credentials(settings: Settings) -> None:
-    """Refuse before anything is read or asked."""
+def need_credentials(settings: Settings, instead: str = "add --simulated for made-up answers without cost") -> None:
+    """Refuse before anything is read or asked; `instead` is what the command can do without one."""
     if not has_credentials(settings):
-        raise SettingsError(NO_KEY)
+        raise SettingsError(f"{NO_KEY}, or {instead}")

@@ -42,6 +42,11 @@ class Invocation:
         self._config = config
         self._assignments = [*(settings or []), *([f"log={log}"] if log else [])]
 
+    def arguments(self) -> list[str]:
+        """The same settings and the same quiet for a child process."""
+        config = ["--config", str(self._config)] if self._config else []
+        return [*config, *(p for one in self._assignments for p in ("-X", one)), *["--quiet"][: self.is_quiet]]
+
     @functools.cached_property
     def loaded(self) -> LoadedSettings:
         """The settings and where each came from."""

@@ -44,7 +44,7 @@ def load_task(reference: str, directory: Path | None = None) -> Task[Any, Any]:
     source, attribute = split_reference(reference)
     if not source:
         raise SettingsError(f"{reference!r} names no task: write MODULE:TASK{_known(where)}")
-    return _task_of(_module(source, where), source, attribute)
+    return _task_of(module_of(source, where), source, attribute)
 
 
 def _under_policy(
@@ -54,7 +54,7 @@ def _under_policy(
     made: list[Task[Any, Any]] = []
     for reference, task in zip(references, tasks, strict=True):
         source, _ = split_reference(reference)
-        module = _module(source, where)
+        module = module_of(source, where)
         name = next(name for name, found in tasks_in(module).items() if found is task)
         make, load = getattr(module, f"{name}_under", None), getattr(module, "load_policy", None)
         made.append(make(load(policy)) if make and load else task)
@@ -63,7 +63,8 @@ def _under_policy(
     return made
 
 
-def _module(source: str, where: Path) -> ModuleType:
+def module_of(source: str, where: Path) -> ModuleType:
+    """The module that a reference names: by its name, or by its file."""
     return _from_file(Path(source), where) if _is_path(source) else _from_name(source, where)
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 MOST_SAMPLE = 100_000
 MOST_RATE = 10_000_000.0
+MOST_EVENTS = 10**12
 DEFAULT_PARTITIONS = 12
 """As `penstock topics create` makes them."""
 LOOKS = "What is looked at"
@@ -68,7 +69,8 @@ def plan(
         ),
     ] = False,
     events: Annotated[
-        int | None, typer.Option(help="So many events, instead of those that wait.", min=0, rich_help_panel=SAID)
+        int | None,
+        typer.Option(help="So many events, instead of those that wait.", min=0, max=MOST_EVENTS, rich_help_panel=SAID),
     ] = None,
     rate: Annotated[
         float, typer.Option(help="Events that come per second.", min=0, max=MOST_RATE, rich_help_panel=SAID)
@@ -114,7 +116,7 @@ def plan(
     task = with_codec(settings, loaded)
     source, known = run_async(_look(invocation, task, topic=topic, file=file, most=sample))
     looked = sample_of(task, source.records)
-    _need_events(looked, file or topic or task.reads)
+    _need_events(looked, file or topic or task.reads, is_file=bool(file))
     if asks:
         known = run_async(_ask(settings, task, looked, known))
     if mix:
@@ -149,10 +151,14 @@ def _check(**numbers: float | None) -> None:
             raise SettingsError(f"--{name} 0: with nothing of it nothing would ever be answered")
 
 
-def _need_events(sample: Sample, place: str) -> None:
+def _need_events(sample: Sample, place: str, *, is_file: bool) -> None:
     """A plan of nothing would be a guess with figures."""
     if sample.items:
         return
+    if is_file and not sample.records:
+        raise SettingsError(
+            f"{'stdin' if place == '-' else place} is empty: write an event on each line, as JSON, or leave out --file to look at the topic"
+        )
     if not sample.records:
         raise SettingsError(f"{place} is empty: produce some events, or plan from a file: --file events.jsonl")
     why = ", ".join(f"{count:,} {reason}" for reason, count in sample.unasked.most_common())
@@ -214,7 +220,7 @@ async def _ask(settings: Settings, task: Task[Any, Any], sample: Sample, known: 
     from penstock.cli.answering import need_credentials
     from penstock.planning.trial import try_out
 
-    need_credentials(settings)
+    need_credentials(settings, "leave out --ask to plan without any call")
     trial = await try_out(settings, task, sample)
     found = trial.known
     found.notes = [

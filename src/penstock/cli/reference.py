@@ -10,7 +10,7 @@ import inspect
 import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import MISSING, fields, is_dataclass
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 HEAD = """\
 # Settings
@@ -70,6 +70,10 @@ def _option_rows(table: str, kind: Any) -> Iterator[Row]:
             default = option.default_factory()
         if is_dataclass(default) and not isinstance(default, type):
             yield from _option_rows(f"{table}.{option.name}", type(default))
+            continue
+        named = get_args(hints[option.name])[-1:] if get_origin(hints[option.name]) is dict else ()
+        if named and is_dataclass(named[0]):
+            yield from _option_rows(f"{table}.{option.name}.<name>", named[0])
             continue
         text = told.get(option.name, "") or _choices(hints[option.name])
         yield f"{table}.{option.name}", _shown(default), _one_line(text)

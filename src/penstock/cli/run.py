@@ -59,15 +59,16 @@ def run(
     tasks = [with_codec(settings, task) for task in load_tasks(references, policy=settings.policy)]
     if not is_simulated and any(isinstance(step.tier, str) for task in tasks for step in task.route.steps):
         need_credentials(settings)
-    _start_logging(is_quiet=invocation.is_quiet)
-    run_async(patiently(lambda: _check(invocation, tasks, says_yes=says_yes or is_simulated)))
+    start_logging(is_quiet=invocation.is_quiet)
+    run_async(patiently(lambda: check_start(invocation, tasks, says_yes=says_yes or is_simulated)))
     with answering(settings, is_simulated=is_simulated) as answers:
         if answers.is_simulated and not invocation.is_quiet:
             tell("SIMULATED: an offline stand-in answers; results are marked simulated")
         run_async(_work(invocation, answers.settings, tasks, until_idle=until_idle))
 
 
-def _start_logging(*, is_quiet: bool) -> None:
+def start_logging(*, is_quiet: bool) -> None:
+    """What a long-lived command says of its work, on stderr."""
     logging.basicConfig(
         stream=sys.stderr,
         level=logging.WARNING if is_quiet else logging.INFO,
@@ -93,7 +94,7 @@ async def patiently(
             await asyncio.sleep(pause_seconds)
 
 
-async def _check(invocation: Invocation, tasks: Sequence[Task[Any, Any]], *, says_yes: bool) -> None:
+async def check_start(invocation: Invocation, tasks: Sequence[Task[Any, Any]], *, says_yes: bool) -> None:
     """Everything that can be known to go wrong is told before the first call."""
     from penstock.cli.backlog import need_yes, plans_of
     from penstock.wiring import check_codecs, prepare_topics
@@ -129,7 +130,7 @@ async def _work(
             tell(_told(pipeline))
 
 
-async def _report(worker: Worker) -> None:
+async def _report(worker: Worker[Pipeline]) -> None:
     """A line per task now and then, while there is something new to say."""
     told: dict[str, str] = {}
     while True:
@@ -149,7 +150,7 @@ def _told(pipeline: Pipeline) -> str:
     )
 
 
-async def _until_idle(invocation: Invocation, tasks: Sequence[Task[Any, Any]], worker: Worker) -> None:
+async def _until_idle(invocation: Invocation, tasks: Sequence[Task[Any, Any]], worker: Worker[Pipeline]) -> None:
     watch = asyncio.create_task(_idle(invocation, tasks))
     watch.add_done_callback(lambda _: worker.stop())
     try:

@@ -19,7 +19,7 @@ from penstock.cli.failures import CHECK_FAILED
 from penstock.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from penstock.task import Task
 
@@ -48,6 +48,8 @@ def schema(
     from penstock.contracts.asyncapi import document, schema_files
     from penstock.settings import KafkaAddress
 
+    if against is not None and directory is not None:
+        raise SettingsError("--out and --check exclude each other: check first, write when nothing breaks")
     tasks = load_tasks(references, policy=invocation.settings.policy)
     if against is not None:
         _check(tasks, against)
@@ -58,7 +60,10 @@ def schema(
     if directory is None:
         emit_page(whole)
         return
-    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"--out {directory}: no directory can be made there: {error.strerror}") from error
     for name, content in {DOCUMENT: whole, **schema_files(tasks)}.items():
         (directory / name).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         if not invocation.is_quiet:
@@ -67,29 +72,25 @@ def schema(
 
 def _check(tasks: Sequence[Task[Any, Any]], against: Path) -> None:
     from penstock.contracts.asyncapi import schema_files
-    from penstock.contracts.evolution import breaks
-    from penstock.contracts.records import result_as_read
 
     found: list[str] = []
-    if not list(against.glob("*.json")):
-        raise SettingsError(
-            f"--check {against}: no schemas there; write today's with `penstock schema … --out {against}`"
-        )
     now = schema_files(tasks)
+    there = [name for name in now if (against / name).exists()]
+    if not there:
+        raise SettingsError(
+            f"--check {against}: no schemas of these tasks there; write today's with `penstock schema … --out {against}`"
+        )
     for name, new in now.items():
-        path = against / name
-        if not path.exists():
+        if name not in there:
             tell(f"new: {name}")
             continue
-        old = _read(path)
-        if name.endswith(".event.json"):
-            found += [f"{name}, events of yesterday's producers: {text}" for text in breaks(old, new)]
-            continue
-        found += [f"{name}, readers of yesterday: {text}" for text in breaks(new, old)]
-        by_name = {f"{task.name}.result.json": task for task in tasks}
-        if name in by_name:
-            read = result_as_read(by_name[name])
-            found += [f"{name}, results of yesterday: {text}" for text in breaks(old, read)]
+        old = _read(against / name)
+        try:
+            found += _breaks(name, old, new, {f"{task.name}.result.json": task for task in tasks})
+        except (TypeError, KeyError, AttributeError) as error:
+            raise SettingsError(
+                f"{against / name} is no JSON Schema that `penstock schema --out` wrote ({type(error).__name__}: {error}): write it anew"
+            ) from error
     for text in found:
         line(text)
     if found:
@@ -97,7 +98,21 @@ def _check(tasks: Sequence[Task[Any, Any]], against: Path) -> None:
             "a change that breaks needs a topic of its own for a while: see docs/reference/records.md, 'What may change'"
         )
         raise typer.Exit(CHECK_FAILED)
-    tell(f"nothing breaks: {len(now)} schemas against {against}")
+    tell(f"nothing breaks: {len(there)} schemas against {against}")
+
+
+def _breaks(name: str, old: dict[str, Any], new: dict[str, Any], results: Mapping[str, Task[Any, Any]]) -> list[str]:
+    """What somebody of yesterday would stumble over in one kind of record."""
+    from penstock.contracts.evolution import breaks
+    from penstock.contracts.records import result_as_read
+
+    if name.endswith(".event.json"):
+        return [f"{name}, events of yesterday's producers: {text}" for text in breaks(old, new)]
+    found = [f"{name}, readers of yesterday: {text}" for text in breaks(new, old)]
+    if name in results:
+        read = result_as_read(results[name])
+        found += [f"{name}, results of yesterday: {text}" for text in breaks(old, read)]
+    return found
 
 
 def _read(path: Path) -> dict[str, Any]:

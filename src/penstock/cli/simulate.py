@@ -17,6 +17,7 @@ from penstock.errors import SettingsError
 PORT = 8787
 LIMITS = "Limits"
 FAULTS = "Faults"
+SCRIPT_EXAMPLE = '["500", "stall"]'
 _Limit = Annotated[int | None, typer.Option(min=1, rich_help_panel=LIMITS)]
 _MaxInFlight = Annotated[
     int, typer.Option(help="More calls at once are answered 529; 0 no limit.", min=0, rich_help_panel=LIMITS)
@@ -30,7 +31,9 @@ _FaultRates = Annotated[
 ]
 _FaultScript = Annotated[
     str,
-    typer.Option(metavar="JSON", help='The next calls\' faults in order, e.g. ["500", "cut"].', rich_help_panel=FAULTS),
+    typer.Option(
+        metavar="JSON", help=f"The next calls' faults in order, e.g. {SCRIPT_EXAMPLE}.", rich_help_panel=FAULTS
+    ),
 ]
 
 

@@ -6,8 +6,10 @@ ops port → [waiting] → status
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -32,7 +34,7 @@ WORDS = {
     "retry_after": "the API said when to come back ({family})",
     "concurrency": "as many calls of {tier} are in flight as may be",
     "cold_cache": "the first call of {tier} writes the prompt cache",
-    "budget": "the budget is used up",
+    "budget": "a ceiling of [spend] leaves no room for a call",
     "claim": "what is left of the budget is held for calls in flight",
     "account_stop": "the account's own money limit is reached",
     "outage": "{tier} does not answer as it should",
@@ -149,6 +151,8 @@ def show(waits: Sequence[Waiting], workers: Sequence[Asked]) -> None:
         alike.setdefault((wait.group, wait.topic, wait.told, wait.cause), []).append(wait)
     if not alike:
         return
+    from rich.markup import escape
+
     columns = ("for", "in flight", "lag")
     shown = table("group", "topic", "partitions", "waits for", "for", "goes on", "in flight", "lag", right=columns)
     now = time.time()
@@ -158,7 +162,7 @@ def show(waits: Sequence[Waiting], workers: Sequence[Asked]) -> None:
             group,
             topic,
             spans(row.partition for row in rows),
-            told,
+            escape(told),
             _for(rows, now),
             _goes_on(rows, now),
             f"{sum(row.in_flight for row in rows):,}",
@@ -208,15 +212,22 @@ def _waiting(task: Mapping[str, Any], one: Mapping[str, Any], url: str) -> Waiti
 
 def _url(worker: str) -> str:
     """`HOST`, `HOST:PORT` or a whole address."""
-    url = worker if "://" in worker else f"http://{worker}"
-    parts = urlsplit(url)
     try:
-        port = parts.port
+        parts = urlsplit(worker if "://" in worker else f"http://{worker}")
+        host, port = parts.hostname or "", parts.port
     except ValueError:
-        port = -1
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == -1:
-        raise SettingsError(f"--worker {worker}: write HOST:PORT of its ops port (the worker logs it when it starts)")
-    return url.rstrip("/") if port else f"{url.rstrip('/')}:{USUAL_PORT}"
+        host, port = "", 0
+    if not host or host.isdigit() or not worker.isprintable() or " " in worker or port == 0:
+        raise _no_address(worker)
+    if parts.scheme not in ("http", "https") or parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise _no_address(worker)
+    return f"{parts.scheme}://{parts.netloc}" + ("" if port else f":{USUAL_PORT}")
+
+
+def _no_address(worker: str) -> SettingsError:
+    return SettingsError(
+        f"--worker {worker!r}: write HOST:PORT of its ops port, for example 127.0.0.1:{USUAL_PORT} (the worker logs it when it starts)"
+    )
 
 
 def _page(url: str) -> dict[str, Any] | str:
@@ -226,8 +237,11 @@ def _page(url: str) -> dict[str, Any] | str:
         with direct.open(f"{url}/status", timeout=ASK_SECONDS) as reply:
             page = json.loads(reply.read())
         if page["format"] != 1 or not isinstance(page["tasks"], list) or not page["worker"]["host"]:
-            return "it speaks of another version"
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return f"{error}"
+            return "it is a worker of another version of Penstock: ask it with that version's `penstock status`"
+    except (ValueError, KeyError, TypeError, http.client.HTTPException, urllib.error.HTTPError):
+        return "something else than a worker of Penstock has this port: write the ops port, which the worker logs when it starts"
+    except OSError as error:
+        why = error.reason if isinstance(error, urllib.error.URLError) else error
+        return f"{why}; does it run, and is this its ops port? It logs it when it starts"
     found: dict[str, Any] = page
     return found

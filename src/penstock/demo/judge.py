@@ -192,6 +192,8 @@ class Judge:
         ending: dict[str, Any] | Letter
         if any(name == "penstock.errors.id" for name, _ in record.headers):
             letter = ending = read_letter(record)
+            if letter.stage == "deliver":  # a sink would not take the result: its event has ended, in that result
+                return
             name, source, nanousd, calls = letter.task, letter.source, letter.nanousd, letter.calls
         else:
             result = ending = orjson.loads(record.value or b"{}")

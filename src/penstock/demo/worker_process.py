@@ -35,7 +35,7 @@ async def work(settings: Settings, reference: str, slot: str, prefix: str = "") 
     await worker.run()
 
 
-def _end_with_parent(loop: asyncio.AbstractEventLoop, worker: Worker) -> None:
+def _end_with_parent(loop: asyncio.AbstractEventLoop, worker: Worker[Any]) -> None:
     """The demo holds the other end of stdin: when it dies, by whatever death, we read its end."""
 
     def watch() -> None:

@@ -144,7 +144,7 @@ class Cascade:
             capacity = stage.tier.capacity(self._task)
             if capacity.items <= 0:
                 stage.wait_for(capacity.cause, now)
-                stage.at_ceiling = capacity.at_ceiling
+                stage.detail, stage.at_ceiling = capacity.detail, capacity.at_ceiling
                 # No time is known: the end of a call of ours wakes us; of another task's, only a look.
                 stage.look_at = now + LOOK_SECONDS if capacity.until is None or capacity.at_ceiling else 0.0
                 stage.hold_until = max(stage.hold_until, held_until(capacity, now))

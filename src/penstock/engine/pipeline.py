@@ -84,7 +84,7 @@ class Pipeline:
         shares: TakesShares | None = None,
         spend: Spend | None = None,
     ) -> None:
-        self.task = task
+        self.task, self.name = task, task.name
         self.counts = Counts()
         self._log = log
         self._options = options or PipelineOptions()

@@ -40,6 +40,8 @@ class Stage:
     """Weather: no call before then (`time.monotonic()`)."""
     cause: str = ""
     """Why it waits, while it does."""
+    detail: str = ""
+    """Of that wait, for people: which ceiling."""
     waits_since: float = 0.0
     waited_seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     """By cause, of waits that are over."""

@@ -43,7 +43,7 @@ class Waits:
             told = self._told.get(stage.index, "")
             if stage.cause and stage.cause != told and stage.cause not in _QUIET and self._is_long(stage, now):
                 self._told[stage.index] = stage.cause
-                why = _WHAT_TO_DO.get(stage.cause, stage.cause)
+                why = (stage.cause == "spend" and stage.detail) or _WHAT_TO_DO.get(stage.cause, stage.cause)
                 logger.warning("%s waits for %s: %s. Nothing is lost", self._task, stage.step.name, why)
             elif told and not stage.cause and stage.storms == 0:
                 del self._told[stage.index]

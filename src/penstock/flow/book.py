@@ -59,10 +59,12 @@ class Book:
         "lines",
         "must_lower",
         "number",
+        "renewals",
         "retry_at",
         "seen",
         "sent",
         "stretch",
+        "told",
         "wanted",
         "wanted_at",
         "was_denied",
@@ -75,6 +77,9 @@ class Book:
         self._labels: tuple[str, str, str] | None = None
         self._current: tuple[Line, ...] = ()
         self.number = 0
+        self.renewals = 0
+        self.told: frozenset[str] = frozenset()
+        """The periods of the last record that held any."""
         self.sent: dict[int, dict[str, int]] = {}
         """Claims that were written and not yet seen in the log, by number."""
         self.seen = 0
@@ -123,6 +128,13 @@ class Book:
         is_short = self.was_denied and self.number > 0
         self.stretch = min(self.stretch * 2.0, MOST_STRETCH) if is_short else max(self.stretch * 0.9, 1.0)
         self.was_denied = False
+
+    def renew(self, unix: float) -> None:
+        """Others take away records whose every period is over, at any time: so such a one is never written again."""
+        if self.told and all(end_of(label) <= unix for label in self.told):
+            self.renewals += 1
+            self.told = frozenset()
+            self.key = self.key._replace(run=f"{self.key.run.partition('.')[0]}.{self.renewals}")
 
     def totals(self) -> dict[str, Totals]:
         """As they are written."""

@@ -45,6 +45,11 @@ class Key(NamedTuple):
     task: str
     model: str
     run: str
+    """A later record of the same run and model is `RUN.1`: see `Book.renew`."""
+
+    def is_of(self, run: str) -> bool:
+        """Whether that run wrote it."""
+        return bool(run) and self.run.partition(".")[0] == run
 
 
 class Entry(NamedTuple):
@@ -78,7 +83,7 @@ def read_entry(state: State) -> Entry:
         for label in periods:
             end_of(label)
         return Entry(key, int(state.value["number"]), float(state.value["at"]), periods)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise LogDamaged(
             f"{STATE_TOPIC}: [{state.task}, spend, {state.id}] is no record of spending ({error!r}): something else writes "
             "there; stop it and delete that record's key"

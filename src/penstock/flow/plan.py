@@ -66,8 +66,8 @@ def with_answers(steps: Sequence[StepCost], answers: float) -> list[StepCost]:
 
 
 def _case(demand: Demand, steps: Sequence[StepCost], crew: Crew, caps: Sequence[Cap]) -> Case:
-    # No call holds more than there is.
-    steps = [replace(step, most_items=min(step.most_items, max(1.0, float(demand.events)))) for step in steps]
+    if demand.events:  # no call holds more than there is; where nothing waits, speed and price are those of full calls
+        steps = [replace(step, most_items=min(step.most_items, float(demand.events))) for step in steps]
     found = flow(demand, steps, crew)
     # A worker's first call of each step writes the prompt into the cache, if nobody's is there.
     first = sum(call_usd(s, 1.0, 1.0) - call_usd(s, 1.0, 0.0) for s in steps if s.family and s.cache_seconds)

@@ -50,9 +50,15 @@ class Reached(NamedTuple):
     ends: float
 
     def __str__(self) -> str:
+        setting = f"{self.ceiling.setting}={self.ceiling.usd:g}"
+        if self.worst_nanousd > self.ceiling.nanousd:
+            return (
+                f"{setting} is less than a single call may cost (${self.worst_nanousd / 1e9:,.6g}): it can be made only "
+                "with a higher ceiling"
+            )
         end = time.strftime("%Y-%m-%d %H:%M", time.gmtime(self.ends))
         return (
-            f"{self.ceiling.setting}={self.ceiling.usd:g} is reached: ${self.firm_nanousd / 1e9:,.6g} is spent or may be, "
+            f"{setting} is reached: ${self.firm_nanousd / 1e9:,.6g} is spent or may be, "
             f"and the next call may cost ${self.worst_nanousd / 1e9:,.6g}. It goes on at {end} UTC, or with a higher ceiling"
         )
 
@@ -101,7 +107,8 @@ class Spend:
         lines = book.current(now)
         book.last_worst = worst_nanousd
         if self._fits(book, lines, worst_nanousd):
-            book.wanted = 0
+            if worst_nanousd >= book.wanted:  # a larger call may wait for its claim while smaller ones go
+                book.wanted = 0
             return None
         reached = self._reached(task, model, worst_nanousd, now)
         if reached is not None:
@@ -175,7 +182,7 @@ class Spend:
     def hear(self, entries: Iterable[Entry]) -> None:
         """Records of the state topic, in their order."""
         for entry in entries:
-            if entry.key.run != self.run:
+            if not entry.key.is_of(self.run):
                 self.claims.hear(entry)
             elif (book := self._books.get((entry.key.task, entry.key.model))) is not None:
                 claims = book.sent.get(entry.number)
@@ -316,16 +323,22 @@ class Spend:
     def _entry(self, book: Book) -> Entry:
         """The record of this moment. What is claimed less is not used from now on; what is claimed more, when it is seen."""
         book.forget_finished(self._unix())
+        book.renew(self._unix())
         book.current(self._periods())
         book.breathe()
         for line in book.lines.values():
             line.written = self._target(book, line)
             line.usable = min(line.usable, line.written)
         book.number += 1
-        book.sent[book.number] = {label: line.written for label, line in book.lines.items()}
+        totals = book.totals()
+        if totals:
+            book.told = frozenset(totals)
+            book.sent[book.number] = {label: line.written for label, line in book.lines.items()}
+        else:  # a tombstone has no number, and claims nothing that we would have to see
+            book.sent.clear()
         book.is_changed, book.must_lower, book.is_dirty = False, False, True
         book.written_at = self._clock()
-        return Entry(book.key, book.number, self._unix(), book.totals())
+        return Entry(book.key, book.number, self._unix(), totals)
 
     def _use(self, book: Book, claims: dict[str, int]) -> None:
         for label, claimed in claims.items():

@@ -16,9 +16,11 @@ from penstock.flow.claims import Claims, Entry, read_entry
 from penstock.log.state import STATE_TOPIC, read_state
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from penstock.flow.base import Clock
     from penstock.flow.spend import Spend
-    from penstock.log.base import EventLog
+    from penstock.log.base import Bounds, EventLog
     from penstock.record import Partition, Record
 
 logger = logging.getLogger("penstock.spend")
@@ -29,32 +31,40 @@ _MARK = b'"spend"'
 
 
 class Topic:
-    """The state topic from its beginning; each look goes on where the last one ended."""
+    """The state topic from its beginning; each look goes on where the last one ended. `run`: whose claims it is read for."""
 
-    def __init__(self, log: EventLog) -> None:
+    def __init__(self, log: EventLog, run: str = "") -> None:
         self._log = log
+        self._run = run
         self._offsets: dict[Partition, int] = {}
+        self._found: list[Entry] = []
+        """Read, and not handed over yet: a look that the log interrupts loses nothing."""
         self._told: set[str] = set()
 
     async def look(self) -> list[Entry]:
         """Everything about spending up to the end of every partition, in order; raises what the log raises."""
-        found: list[Entry] = []
         bounds = await self._log.bounds(STATE_TOPIC)
-        # What is seen in one partition must be behind us when the others are read to their ends: see decision 9.
-        for _ in range(1 if len(bounds) == 1 else 2):
-            for partition, kept in bounds.items():
-                found += await self._rest(partition, kept.low)
+        await self._read_all(bounds)
+        late: list[Entry] = []
+        if len(bounds) > 1:
+            # Our own record must be behind us when the other partitions are read to their ends (decision 9): one that
+            # turns up while they are counts with the next look.
+            first = len(self._found)
+            await self._read_all(bounds)
+            late = [entry for entry in self._found[first:] if entry.key.is_of(self._run)]
+            self._found[first:] = [entry for entry in self._found[first:] if not entry.key.is_of(self._run)]
+        found, self._found = self._found, late
         return found
 
-    async def _rest(self, partition: Partition, low: int) -> list[Entry]:
-        found: list[Entry] = []
-        while True:
-            offset = max(self._offsets.get(partition, 0), low)
-            records = await self._log.read(partition, offset, PAGE)
-            if not records:
-                return found
-            self._offsets[partition] = records[-1].offset + 1
-            found += [entry for record in records if (entry := self._read(record)) is not None]
+    async def _read_all(self, bounds: Mapping[Partition, Bounds]) -> None:
+        for partition, kept in bounds.items():
+            while True:
+                offset = max(self._offsets.get(partition, 0), kept.low)
+                records = await self._log.read(partition, offset, PAGE)
+                if not records:
+                    break
+                self._found += [entry for record in records if (entry := self._read(record)) is not None]
+                self._offsets[partition] = records[-1].offset + 1
 
     def _read(self, record: Record) -> Entry | None:
         if record.key is None or _MARK not in record.key:
@@ -73,7 +83,7 @@ class SpendTail:
     """Looks for as long as its context is open; at once when something was written by us, else now and then."""
 
     def __init__(self, log: EventLog, spend: Spend, look_seconds: float = LOOK_SECONDS) -> None:
-        self._topic = Topic(log)
+        self._topic = Topic(log, spend.run)
         self._spend = spend
         self._look_seconds = look_seconds
         self._wake = asyncio.Event()
@@ -96,10 +106,8 @@ class SpendTail:
             self._wake.clear()
             try:
                 entries = await self._topic.look()
-            except PenstockError as error:  # nothing new may be spent meanwhile, and claims say so
-                if str(error) != self._trouble:
-                    self._trouble = str(error)
-                    logger.warning("what all workers spend can't be read, calls wait: %s", error)
+            except Exception as error:  # noqa: BLE001 - whatever it is: calls wait for ever if nobody looks again
+                self._say(error)
                 await asyncio.sleep(AGAIN_SECONDS)
                 continue
             if self._trouble:
@@ -110,6 +118,13 @@ class SpendTail:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._look_seconds):
                     await self._wake.wait()
+
+    def _say(self, error: Exception) -> None:
+        """Once: nothing new may be spent meanwhile, and claims say so too."""
+        if repr(error) != self._trouble:
+            self._trouble = repr(error)
+            bug = None if isinstance(error, PenstockError) else error
+            logger.warning("what all workers spend can't be read, calls wait: %s", error, exc_info=bug)
 
 
 async def read_claims(log: EventLog, unix: Clock = time.time) -> Claims:

@@ -7,6 +7,9 @@ Key: a JSON array `[task, kind, id]`. Value: a JSON object, or null to forget. K
   * `waste`: money spent that no result or dead letter carries (a late answer of a lost partition);
     id = the API's request id and the item, value = what was spent and why;
   * `loss`: offsets that retention deleted unread; id = partition and range;
+  * `pause`: a person's order that a sink shall wait; task = the sink's group, id empty, value = since when;
+  * `redeliver`: a person's order to deliver again; task = the sink's group, id empty, value = its id and from when;
+  * `redelivered`: how far that is done; task = the sink's group, id = topic and partition, value = its id, next and end;
   * `spend`: what one run of a worker has claimed and spent of the budget, by period; id = run and model.
 """
 
@@ -21,7 +24,7 @@ from penstock.record import NewRecord, Record
 
 STATE_TOPIC = "penstock-state"
 
-StateKind = Literal["start", "waste", "loss", "spend"]
+StateKind = Literal["start", "waste", "loss", "spend", "pause", "redeliver", "redelivered"]
 
 
 class State(NamedTuple):

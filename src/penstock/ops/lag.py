@@ -1,6 +1,6 @@
-"""How much waits before a pipeline, and for how long already: asked of the log now and then, beside the work.
+"""How much waits before a pipeline or a sink, and for how long already: asked of the log now and then, beside the work.
 
-log, checkpoint → [lag] → metrics, health
+log, checkpoint, delivery → [lag] → metrics, health
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import logging
 import time
 from dataclasses import dataclass, field
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from penstock.errors import PenstockError
 from penstock.ops.crowd import crowd
@@ -19,7 +19,6 @@ from penstock.telemetry.pulse import Trouble
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from penstock.engine.pipeline import Pipeline
     from penstock.log.base import Bounds, EventLog
     from penstock.log.offset_map import OffsetMap
     from penstock.record import Partition
@@ -31,7 +30,7 @@ SOON_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """What waited in the owned partitions of one task when it was looked at last."""
+    """What waited in the owned partitions of one task or sink when it was looked at last."""
 
     records: int = 0
     """Offsets that are not resolved."""
@@ -48,12 +47,28 @@ class Lag:
         return 0.0 if self.oldest_ms is None else max(0.0, time.time() - self.oldest_ms / 1000)
 
 
+class Follower(Protocol):
+    """Who reads topics with a group: a pipeline, or the delivery loop of a sink."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def group(self) -> str: ...
+    @property
+    def topics(self) -> Sequence[str]: ...
+    @property
+    def has_joined(self) -> bool: ...
+    def positions(self) -> dict[Partition, OffsetMap]:
+        """Where it stands in the partitions that it owns."""
+        ...
+
+
 class LagWatch:
     """Looks every so often. What the log does not tell is trouble, never an end of the work."""
 
-    def __init__(self, log: EventLog, pipelines: Sequence[Pipeline], interval_seconds: float) -> None:
+    def __init__(self, log: EventLog, followers: Sequence[Follower], interval_seconds: float) -> None:
         self._log = log
-        self._pipelines = pipelines
+        self._followers = followers
         self._interval_seconds = interval_seconds
         self._heads: dict[Partition, tuple[int, int]] = {}
         self.lags: dict[str, Lag] = {}
@@ -70,8 +85,8 @@ class LagWatch:
         """Ask the log once."""
         try:
             async with asyncio.timeout(LOOK_TIMEOUT_SECONDS):
-                for pipeline in self._pipelines:
-                    self.lags[pipeline.task.name] = await self._of(pipeline)
+                for follower in self._followers:
+                    self.lags[follower.name] = await self._of(follower)
         except PenstockError as error:
             self.trouble.begin(str(error))
         except TimeoutError:
@@ -83,14 +98,14 @@ class LagWatch:
             self.trouble.end()
 
     def _is_settled(self) -> bool:
-        return all(p.positions() or self.lags.get(p.task.name, Lag()).is_spare for p in self._pipelines)
+        return all(one.positions() or self.lags.get(one.name, Lag()).is_spare for one in self._followers)
 
-    async def _of(self, pipeline: Pipeline) -> Lag:
-        if not pipeline.reading().has_joined:
+    async def _of(self, follower: Follower) -> Lag:
+        if not follower.has_joined:
             return Lag()
-        positions = pipeline.positions()
+        positions = follower.positions()
         if not positions:
-            others = await crowd(self._log, pipeline.task.group, pipeline.task.topics)
+            others = await crowd(self._log, follower.group, follower.topics)
             return Lag(seen_at=time.time(), is_spare=others is not None)
         records: dict[Partition, int] = {}
         oldest: int | None = None

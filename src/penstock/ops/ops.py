@@ -28,6 +28,20 @@ if TYPE_CHECKING:
     from penstock.engine.pipeline import Pipeline
     from penstock.log.base import EventLog
 
+
+class _Follower:
+    """A pipeline, as the lag is asked of it."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+        self.name, self.group, self.topics = pipeline.task.name, pipeline.task.group, pipeline.task.topics
+        self.positions = pipeline.positions
+
+    @property
+    def has_joined(self) -> bool:
+        return self._pipeline.reading().has_joined
+
+
 LOOK_SECONDS = 1.0
 """How exact "since when" is."""
 
@@ -46,7 +60,7 @@ class Ops:
     ) -> None:
         """`place`: the log's address, as the settings name it."""
         self._pipelines, self._log = pipelines, log
-        self._lag = LagWatch(log, pipelines, options.lag_interval_seconds)
+        self._lag = LagWatch(log, [_Follower(pipeline) for pipeline in pipelines], options.lag_interval_seconds)
         self._live, self._ready, self._started = Memory(), Memory(), Memory()
         self.why = Why(pipelines, self._lag.lags, place or log.kind)
         self._register = Register(place or log.kind)
@@ -54,9 +68,9 @@ class Ops:
         self._watches: list[asyncio.Task[None]] = []
         pages = {
             "/metrics": self._metrics,
-            "/livez": lambda ask: _page(self._live, self.liveness(), ask),
-            "/readyz": lambda ask: _page(self._ready, self.readiness(), ask),
-            "/startupz": lambda ask: _page(self._started, self.start(), ask),
+            "/livez": lambda ask: page(self._live, self.liveness(), ask),
+            "/readyz": lambda ask: page(self._ready, self.readiness(), ask),
+            "/startupz": lambda ask: page(self._started, self.start(), ask),
             "/status": lambda _: Page(self.why.page(), content_type=JSON),
         }
         self.server = OpsServer(options, pages)
@@ -134,7 +148,7 @@ class Ops:
         yield Sample(m.BUILD, (__version__,), 1)
 
 
-def _page(memory: Memory, checks: list[Check], ask: Ask) -> Page:
+def page(memory: Memory, checks: list[Check], ask: Ask) -> Page:
     is_ok, text = told(memory.note(checks), is_verbose=ask.is_verbose)
     return Page(text.encode(), 200 if is_ok else 503)
 

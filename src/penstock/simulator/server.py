@@ -60,7 +60,9 @@ async def serve(options: SimulatorOptions | None = None, clock: Clock | None = N
             lambda: Connection(api, connections), options.host, options.port, backlog=1024
         )
     except OSError as error:
-        raise OptionError(f"cannot listen on {options.host}:{options.port}: {error.strerror or error}") from None
+        raise OptionError(
+            f"cannot listen on {options.host}:{options.port}: {error.strerror or error}; choose another host or port (0: a free one)"
+        ) from None
     return Server(api, listener, connections)
 
 

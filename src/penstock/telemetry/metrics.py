@@ -267,6 +267,73 @@ UNREAD_LOST = Metric(
     "Offsets that retention deleted before they were read; the ranges stand in penstock-state.",
 )
 
+# --- sinks -----------------------------------------------------------------------------------------------------------
+SINK_DELIVERED = Metric(
+    "penstock_sink_delivered_total",
+    "counter",
+    "Deliveries that a sink took, by kind: result, letter or erasure.",
+    ("sink", "kind"),
+)
+SINK_REFUSED = Metric(
+    "penstock_sink_refused_total",
+    "counter",
+    "Deliveries that a sink will never take, by reason.",
+    ("sink", "reason"),
+)
+SINK_LETTERS = Metric(
+    "penstock_sink_dead_letters_total", "counter", "Dead letters of delivery (stage=deliver) committed.", ("sink",)
+)
+SINK_TROUBLES = Metric(
+    "penstock_sink_troubles_total",
+    "counter",
+    "Batches that were not taken: away (weather) or fault.",
+    ("sink", "kind"),
+)
+SINK_HELD = Metric(
+    "penstock_sink_held",
+    "gauge",
+    "1 while a sink gets nothing, by cause: paused by a person, away, stopped.",
+    ("sink", "cause"),
+)
+SINK_DELAY = Metric(
+    "penstock_sink_delay_seconds",
+    "histogram",
+    "From the commit of a result or dead letter to its delivery.",
+    ("sink",),
+    (0.05, *_AGE_SECONDS),
+)
+SINK_BATCH_SECONDS = Metric(
+    "penstock_sink_batch_seconds", "histogram", "Duration of batches that were taken.", ("sink",), _COMMIT_SECONDS
+)
+SINK_LAG_RECORDS = Metric(
+    "penstock_sink_lag_records", "gauge", "Records of the owned partitions that are not delivered.", ("sink",)
+)
+SINK_LAG_SECONDS = Metric(
+    "penstock_sink_lag_seconds", "gauge", "Age of the oldest of them; 0 where none waits.", ("sink",)
+)
+SINK_LOG_ERRORS = Metric(
+    "penstock_sink_log_errors_total", "counter", "Errors of the log, by what was asked of it.", ("sink", "operation")
+)
+
+WEBHOOK_ATTEMPTS = Metric(
+    "penstock_webhook_attempts_total",
+    "counter",
+    "Posts to a webhook's endpoint, by what came of them: delivered, retry, throttled, refused or gone.",
+    ("sink", "kind"),
+)
+WEBHOOK_WAITING = Metric(
+    "penstock_webhook_waiting", "gauge", "Messages in the outbox: they failed, and are tried again.", ("sink",)
+)
+WEBHOOK_OLDEST = Metric(
+    "penstock_webhook_oldest_waiting_seconds", "gauge", "Since the oldest of them came; 0 where none waits.", ("sink",)
+)
+WEBHOOK_DISABLED = Metric(
+    "penstock_webhook_disabled",
+    "gauge",
+    "1 while the endpoint is disabled: its receiver answered 410, and a person must enable it.",
+    ("sink",),
+)
+
 # --- the process -----------------------------------------------------------------------------------------------------
 READY = Metric("penstock_ready", "gauge", "1 where /readyz says yes.", ())
 LOG = Metric(

@@ -15,7 +15,7 @@ HEAD = """\
 
 <!-- Made by `python -m penstock.telemetry.reference`; a test compares. Change `telemetry/metrics.py`, then make it again. -->
 
-`penstock run` serves them at `/metrics` of its [ops port](settings.md), in Prometheus' text format. How to use them:
+`penstock run` and `penstock deliver` serve them at `/metrics` of its [ops port](settings.md), in Prometheus' text format. How to use them:
 [monitor](../how-to/monitor.md).
 
 Labels are bounded: there is never an event or a key in one, a partition only in `penstock_partition_waiting_seconds`. `task`, `tier` and `model` are the names that the

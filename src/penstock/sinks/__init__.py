@@ -1,0 +1,1 @@
+"""Results and dead letters to the world outside: a database, Slack, webhooks, a user's own sink."""

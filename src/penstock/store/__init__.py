@@ -1,0 +1,1 @@
+"""What a database keeps of results, and what is asked of it."""

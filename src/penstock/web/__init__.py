@@ -1,0 +1,1 @@
+"""How people and producers reach Penstock over HTTP."""

@@ -1,0 +1,143 @@
+"""Nothing is lost on the way to a webhook: delivering processes are killed while the receiver refuses, throttles and goes away."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from penstock.log.sqlite import SqliteLog
+from penstock.store.options import DatabaseOptions
+from penstock.store.outbox import Outbox
+from penstock.store.schema import connect, upgrade
+from sink_feed import TASK, Feeder, letters_in, made_topics
+from webhook_receiver import SECRET, Received, Receiver
+
+RESULTS = 2_000
+KILLS = 5
+PARTITIONS = 4
+PATIENCE_SECONDS = 120.0
+MODULE = f"""
+from pydantic import BaseModel
+from penstock import Task
+class Text(BaseModel):
+    text: str
+class Label(BaseModel):
+    label: bool
+labeler = Task({TASK.name!r}, reads={TASK.reads!r}, writes={TASK.writes!r}, dead_letters={TASK.dead_letters!r},
+               input=Text, output=Label, instructions="Label.")
+"""
+
+
+class Deliverers:
+    """Processes of `penstock deliver webhooks`, as a supervisor would keep them."""
+
+    def __init__(self, directory: Path, port: int, database: str) -> None:
+        (directory / "labels.py").write_text(MODULE)
+        (directory / "penstock.toml").write_text(f"""
+log = "sqlite:log.db"
+[deliver]
+tasks = ["labels:labeler"]
+max_wait_seconds = 1.0
+[ops]
+port = "off"
+[sqlite]
+session_timeout_seconds = 3.0
+heartbeat_seconds = 0.3
+[sinks.database]
+url = "{database}"
+[sinks.webhooks.shop]
+url = "http://127.0.0.1:{port}/hooks"
+secrets = "{SECRET}"
+allow_http = true
+allow_networks = ["127.0.0.0/8"]
+timeout_seconds = 2.0
+""")
+        self._directory = directory
+        self._running: list[subprocess.Popen[bytes]] = []
+        self.output = (directory / "deliver.log").open("ab")
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "penstock.cli", "deliver", "webhooks"]
+        self._running.append(subprocess.Popen(command, cwd=self._directory, stdout=self.output, stderr=self.output))
+
+    def kill_one(self) -> None:
+        victim = self._running.pop(0)
+        assert victim.poll() is None, "it has ended by itself: " + self.told()
+        os.kill(victim.pid, signal.SIGKILL)
+        victim.wait()
+        self.start()
+
+    def stop(self) -> None:
+        for one in self._running:
+            one.send_signal(signal.SIGTERM)
+        codes = [one.wait(60) for one in self._running]
+        self.output.close()
+        assert codes == [0] * len(codes), self.told()
+
+    def told(self) -> str:
+        return (self._directory / "deliver.log").read_text()[-2000:]
+
+
+def moody(found: Received) -> web.Response | None:
+    """Some messages are refused at their first attempts, and now and then everything is throttled."""
+    chance = random.Random(found.id)
+    if chance.random() < 0.02 and found.headers.get("webhook-id") not in seen:
+        seen.add(found.id)
+        return web.Response(status=500)
+    return web.Response(status=503) if random.random() < 0.01 else None
+
+
+seen: set[str] = set()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+async def test_no_message_is_lost(request: pytest.FixtureRequest, tmp_path: Path, kind: str) -> None:
+    """Every result arrives, with one id however often it comes; none is a dead letter, and the outbox ends empty."""
+    url = request.getfixturevalue("postgres").make() if kind == "postgresql" else f"sqlite:{tmp_path / 'store.db'}"
+    engine = connect(DatabaseOptions(url=url))
+    upgrade(engine)
+    log = SqliteLog(tmp_path / "log.db")
+    await made_topics(log, partitions=PARTITIONS)
+    seen.clear()
+    receiver = Receiver(moody)
+    deliverers = Deliverers(tmp_path, receiver.port, url)
+    try:
+        for _ in range(2):
+            deliverers.start()
+        writing = asyncio.create_task(_write(log))
+        for at in range(KILLS):
+            await asyncio.sleep(random.uniform(1.5, 2.5))
+            await asyncio.to_thread(deliverers.kill_one)
+            if at == KILLS // 2:
+                receiver.stop()
+                await asyncio.sleep(3.0)
+                receiver.start()
+        await writing
+        outbox = Outbox(engine, "shop")
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while len(set(receiver.events())) < RESULTS or outbox.standing()[0]:  # noqa: ASYNC110 - the world tells
+                await asyncio.sleep(0.2)
+        await asyncio.to_thread(deliverers.stop)
+    finally:
+        receiver.close()
+        engine.dispose()
+    assert len(receiver.taken) == RESULTS
+    assert len(seen) > 5
+    assert await letters_in(log) == []
+    await log.close()
+
+
+async def _write(log: SqliteLog) -> None:
+    feed = Feeder()
+    for first in range(0, RESULTS, 50):
+        await log.append([feed.result(str(first + n)) for n in range(50)])
+        await asyncio.sleep(0.2)
