@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -230,13 +231,15 @@ async def test_a_rebalance_takes_nothing_away_and_ends_a_call_that_hangs(log: Sq
     first, second = Remembering("one", hang), Remembering("one")
     log_2 = SqliteLog(
         tmp_path / "log.db",
-        options=replace(OPTIONS, revoke_seconds=0.5) if hasattr(OPTIONS, "revoke_seconds") else OPTIONS,
+        options=OPTIONS,
     )
     quick = replace(QUICK, drain_seconds=0.2)
     try:
-        async with delivering(second, log_2, quick):
+        async with AsyncExitStack() as other:
             async with delivering(first, log, quick):
                 await asyncio.wait_for(hanging.wait(), 30)
+                await other.enter_async_context(delivering(second, log_2, quick))
+                await until(lambda: second.taken, "the other one has its part")
             await until(lambda: set(second.ids()) == {str(n) for n in range(20)}, "the other one has it all")
     finally:
         await log_2.close()
