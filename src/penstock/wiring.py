@@ -251,7 +251,7 @@ def build_worker(
     async def prepare() -> None:
         for fault in await prepare_topics(settings, tasks, log):
             logger.warning("%s", fault)
-        for idle in settings.spend.idle():
+        for idle in (*settings.spend.idle(), *settings.spend.strangers({task.name for task in tasks})):
             logger.warning("%s", idle)
 
     sources = [lambda: spend_samples(spend), lambda: gate_samples(claude.gate)]

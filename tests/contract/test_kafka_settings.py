@@ -91,6 +91,7 @@ def assert_shaped(topics: dict[str, Made], name: str, partitions: int) -> None:
     """What every cluster must have of it."""
     state = topics.pop(STATE_TOPIC)
     assert (state.partitions, state.kept) == (1, ("compact", -1))
+    assert state.settings["segment.ms"] == "3600000", "what is never compacted is read by everyone who starts"
     assert {topic.partitions for topic in topics.values()} == {partitions}
     assert {suffix: topics[f"{name}{suffix}"].kept for suffix in ("-notes", "-results", "-dlq", ".retry")} == {
         "-notes": ("delete", 7 * DAY_MS),

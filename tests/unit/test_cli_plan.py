@@ -192,6 +192,18 @@ def test_budgets_and_the_losing_case_are_named(cli):
     assert capped["worst"]["budget"]["usd"] == 500
 
 
+def test_ceilings_of_the_settings_are_caps_and_what_is_left_out_is_said(cli):
+    """Those of all and of this task cap the plan, another task's do not; those of single models are named as not looked at."""
+    cli.done("init", ".")
+    cli.write("notes.jsonl", '{"id": "1", "text": "It broke"}\n')
+    ceilings = ("-X", "spend.tasks.feedback-sorter.hour_usd=0.5", "-X", "spend.tasks.other.hour_usd=0.1")
+    cheap = ("-X", "spend.models.haiku.day_usd=0.2")
+    said = cli.done("plan", "feedback:sorter", "--file", "notes.jsonl", "--events", "1000000", *ceilings, *cheap)
+    assert "spend.tasks.feedback-sorter.hour_usd" in said
+    assert "spend.tasks.other" not in said
+    assert "spend.models.haiku.day_usd is not looked at" in " ".join(said.split())
+
+
 def test_ask_measures_replies_times_and_limits(cli):
     """A trial costs cents, says so, and takes the place of guesses; the limits are those of the replies' headers."""
     cli.write("notes.jsonl", lines(60))

@@ -414,6 +414,13 @@ def test_a_ceiling_that_can_never_be_met_is_said() -> None:
     assert "spend.hour_usd=10 is more than spend.day_usd=5" in told
 
 
+def test_a_table_of_no_task_of_ours_is_said() -> None:
+    """A misspelt name would hold nobody, in silence."""
+    options = SpendOptions(tasks={"moderator": Ceilings(day_usd=1.0), "moderater": Ceilings(day_usd=1.0)})
+    (told,) = options.strangers({"moderator", "analyzer"})
+    assert "spend.tasks.moderater covers none of this worker's tasks (analyzer, moderator)" in told
+
+
 @pytest.mark.parametrize(
     ("unix", "labels", "ends"),
     [

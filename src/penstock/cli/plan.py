@@ -41,61 +41,67 @@ class Source(NamedTuple):
     told: str
 
 
+_Reference = Annotated[
+    str, typer.Argument(metavar="MODULE:TASK", help="module:name, file.py:name.", autocompletion=complete_tasks)
+]
+_Topic = Annotated[
+    str, typer.Option("--topic", "-t", help="Another topic than the task reads, all of it.", rich_help_panel=LOOKS)
+]
+_File = Annotated[
+    str,
+    typer.Option(
+        "--file", "-f", metavar="FILE|-", help="JSON lines instead of a topic, also .gz.", rich_help_panel=LOOKS
+    ),
+]
+_Sample = Annotated[
+    int, typer.Option("--sample", "-n", help="Events to look at.", min=1, max=MOST_SAMPLE, rich_help_panel=LOOKS)
+]
+_Asks = Annotated[
+    bool,
+    typer.Option(
+        "--ask", help="Ask the API about some of them: measures replies and limits, costs cents.", rich_help_panel=LOOKS
+    ),
+]
+_Events = Annotated[
+    int | None,
+    typer.Option(help="So many events, instead of those that wait.", min=0, max=MOST_EVENTS, rich_help_panel=SAID),
+]
+_Rate = Annotated[float, typer.Option(help="Events that come per second.", min=0, max=MOST_RATE, rich_help_panel=SAID)]
+_Workers = Annotated[int, typer.Option(help="Processes of `penstock run`.", min=1, max=10_000, rich_help_panel=SAID)]
+_Partitions = Annotated[
+    int | None, typer.Option(help="Of the topic, where there is none yet.", min=1, max=100_000, rich_help_panel=SAID)
+]
+_Account = Annotated[str, typer.Option(help="Account class: start, build or scale.", rich_help_panel=SAID)]
+_Share = Annotated[
+    float,
+    typer.Option(help="Part of the account's limits that this task gets.", min=0.0, max=1.0, rich_help_panel=SAID),
+]
+_Mix = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="STEP=SHARE", help="Part of all events that a step answers. Repeatable.", rich_help_panel=SAID
+    ),
+]
+_Budget = Annotated[float | None, typer.Option(help="Dollars there are for it.", min=0.0, rich_help_panel=SAID)]
+
+
 @command
 def plan(
     invocation: Invocation,
-    reference: Annotated[
-        str, typer.Argument(metavar="MODULE:TASK", help="module:name, file.py:name.", autocompletion=complete_tasks)
-    ],
+    reference: _Reference,
     *,
-    topic: Annotated[
-        str, typer.Option("--topic", "-t", help="Another topic than the task reads, all of it.", rich_help_panel=LOOKS)
-    ] = "",
-    file: Annotated[
-        str,
-        typer.Option(
-            "--file", "-f", metavar="FILE|-", help="JSON lines instead of a topic, also .gz.", rich_help_panel=LOOKS
-        ),
-    ] = "",
-    sample: Annotated[
-        int, typer.Option("--sample", "-n", help="Events to look at.", min=1, max=MOST_SAMPLE, rich_help_panel=LOOKS)
-    ] = 2_000,
-    asks: Annotated[
-        bool,
-        typer.Option(
-            "--ask",
-            help="Ask the API about some of them: measures replies and limits, costs cents.",
-            rich_help_panel=LOOKS,
-        ),
-    ] = False,
-    events: Annotated[
-        int | None,
-        typer.Option(help="So many events, instead of those that wait.", min=0, max=MOST_EVENTS, rich_help_panel=SAID),
-    ] = None,
-    rate: Annotated[
-        float, typer.Option(help="Events that come per second.", min=0, max=MOST_RATE, rich_help_panel=SAID)
-    ] = 0.0,
-    workers: Annotated[
-        int, typer.Option(help="Processes of `penstock run`.", min=1, max=10_000, rich_help_panel=SAID)
-    ] = 1,
-    partitions: Annotated[
-        int | None,
-        typer.Option(help="Of the topic, where there is none yet.", min=1, max=100_000, rich_help_panel=SAID),
-    ] = None,
-    account: Annotated[str, typer.Option(help="Account class: start, build or scale.", rich_help_panel=SAID)] = "",
-    share: Annotated[
-        float,
-        typer.Option(help="Part of the account's limits that this task gets.", min=0.0, max=1.0, rich_help_panel=SAID),
-    ] = 1.0,
-    mix: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="STEP=SHARE", help="Part of all events that a step answers. Repeatable.", rich_help_panel=SAID
-        ),
-    ] = None,
-    budget: Annotated[
-        float | None, typer.Option(help="Dollars there are for it.", min=0.0, rich_help_panel=SAID)
-    ] = None,
+    topic: _Topic = "",
+    file: _File = "",
+    sample: _Sample = 2_000,
+    asks: _Asks = False,
+    events: _Events = None,
+    rate: _Rate = 0.0,
+    workers: _Workers = 1,
+    partitions: _Partitions = None,
+    account: _Account = "",
+    share: _Share = 1.0,
+    mix: _Mix = None,
+    budget: _Budget = None,
     as_json: Annotated[bool, typer.Option("--json", help="As one JSON object.")] = False,
 ) -> None:
     """Say what a task will cost, how fast it can go and what binds, from a sample of its events. Spends nothing without --ask."""

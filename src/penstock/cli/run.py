@@ -108,7 +108,7 @@ async def check_start(invocation: Invocation, tasks: Sequence[Task[Any, Any]], *
 async def _work(
     invocation: Invocation, settings: Settings, tasks: Sequence[Task[Any, Any]], *, until_idle: bool
 ) -> None:
-    from penstock.log.delivery import label
+    from penstock.log.guarantee import label
     from penstock.wiring import build_worker, open_log
 
     log = open_log(settings)

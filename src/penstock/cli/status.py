@@ -14,14 +14,14 @@ import typer
 from penstock.cli.budget import Budget, budgets
 from penstock.cli.command import Invocation, command, run_async
 from penstock.cli.console import emit_page, out, table, tell
-from penstock.log.delivery import label
+from penstock.log.guarantee import label
 from penstock.log.unresolved import unresolved
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from penstock.cli.waiting import Asked, Waiting
-    from penstock.log.base import Delivery, EventLog, GroupMember
+    from penstock.log.base import EventLog, GroupMember, Guarantee
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def status(
 class _Seen(NamedTuple):
     """What one look shows."""
 
-    delivery: Delivery
+    delivery: Guarantee
     groups: list[GroupTopic]
     spend: list[Budget]
     workers: list[Asked]

@@ -35,7 +35,7 @@ from penstock.flow.ceilings import NANOUSD, SpendOptions, periods_at
 from penstock.flow.claims import Account
 from penstock.flow.limits import LimitOptions
 from penstock.flow.tail import read_claims
-from penstock.log.delivery import label
+from penstock.log.guarantee import label
 from penstock.log.topics import PARTITIONS
 from penstock.wiring import open_log
 

@@ -22,7 +22,7 @@ from rich.text import Text
 from penstock.demo.options import DIRECTORY, KAFKA_DIRECTORY
 from penstock.demo.pressure import BINDING_SHARE
 from penstock.demo.text import CALLED, DECISIONS, KINDS, SENTIMENTS, SIMULATED, counted, dollars, saving, seconds
-from penstock.log.delivery import label
+from penstock.log.guarantee import label
 from penstock.log.state import STATE_TOPIC
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from penstock.demo.place import Place
     from penstock.demo.watch import Picture
-    from penstock.log.base import Delivery
+    from penstock.log.base import Guarantee
     from review_moderation.samples import Content, SampleEvent
 
 OFFLINE = "A stand-in for Claude answered: its verdicts follow word lists."
@@ -53,7 +53,7 @@ class Ended:
     is_finished: bool
     remarks: tuple[str, ...] = ()
     """What went wrong on the way, or must be known."""
-    delivery: Delivery = "exactly_once"
+    delivery: Guarantee = "exactly_once"
 
     def is_promised(self, picture: Picture) -> bool:
         """Whether the log keeps what it promises: without transactions a worker's death may double endings."""

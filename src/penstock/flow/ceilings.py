@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from decimal import ROUND_FLOOR, Decimal
 from functools import lru_cache
@@ -83,6 +83,14 @@ class SpendOptions:
                         f"{table}.{short}_usd={high:g} is more than {table}.{long}_usd={low:g}: it can never be met"
                     )
         return told
+
+    def strangers(self, tasks: Collection[str]) -> list[str]:
+        """Tables of tasks that are not among these: another worker's, or a slip of the pen that holds nobody."""
+        return [
+            f"spend.tasks.{name} covers none of this worker's tasks ({', '.join(sorted(tasks))}): is it spelt as the task is?"
+            for name in self.tasks
+            if name not in tasks
+        ]
 
     def _tables(self) -> Iterator[tuple[str, SpendOptions | Ceilings]]:
         yield "spend", self

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from penstock.task import StartFrom
 
 
-Delivery = Literal["exactly_once", "at_least_once"]
+Guarantee = Literal["exactly_once", "at_least_once"]
 """Whether results and progress are one act (law 2), or results may be there twice after a crash, with the same ids."""
 
 
@@ -178,7 +178,7 @@ class EventLog(Protocol):
         ...
 
     @property
-    def delivery(self) -> Delivery:
+    def delivery(self) -> Guarantee:
         """What its commits promise; told wherever a person looks."""
         ...
 

@@ -131,4 +131,9 @@ def make_plan(
     demand = demand_of(settings, task, sample, known, events=events, arrival_per_second=arrival_per_second)
     caps = caps_of(settings, task, account, budget_usd)
     made = plan(demand, route.steps, crew, caps)
-    return Planned(task.name, events, made, route, crew, sample, known, arrival_per_second, notes or [])
+    told = [
+        f"{ceiling.setting} is not looked at: a plan has one sum for all models"
+        for ceiling in settings.spend.ceilings()
+        if ceiling.scope == "model"
+    ]
+    return Planned(task.name, events, made, route, crew, sample, known, arrival_per_second, [*(notes or []), *told])

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 SPEC: Any = OffsetSpec
 T = TypeVar("T")
+SEGMENT_MS = "3600000"
 UNSTABLE_WAIT_SECONDS = 0.02
 MOVING_WAIT_SECONDS = 0.05
 NEW_TOPIC_SECONDS = 2.0
@@ -329,6 +330,8 @@ class Admin:
             "cleanup.policy": "compact" if spec.is_compacted else "delete",
             "retention.ms": str(-1 if spec.retention_ms is None else spec.retention_ms),
             "max.message.bytes": str(self._connection.options.max_message_bytes),
+            # The segment that is written to is never compacted, and whoever starts reads all of the topic.
+            **({"segment.ms": SEGMENT_MS} if spec.is_compacted else {}),
             # One broker may be down. Where there is one copy, a cluster's stricter default would refuse every write.
             **({"min.insync.replicas": str(max(1, copies - 1))} if copies > 0 else {}),
             **spec.settings,

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from penstock.errors import SettingsError
-from penstock.log.base import Bounds, Consumer, Delivery, GroupMember, Listener, TopicInfo, TopicSpec
+from penstock.log.base import Bounds, Consumer, GroupMember, Guarantee, Listener, TopicInfo, TopicSpec
 from penstock.log.kafka.act import check_sizes
 from penstock.log.kafka.admin import Admin
 from penstock.log.kafka.appender import Appender
@@ -57,7 +57,7 @@ class KafkaLog:
         self._consumers: list[KafkaConsumer] = []
 
     @property
-    def delivery(self) -> Delivery:
+    def delivery(self) -> Guarantee:
         """`exactly_once`, or what the cluster's ACLs make of it."""
         return self._options.delivery
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from penstock.errors import SettingsError
-from penstock.log.base import Delivery
+from penstock.log.base import Guarantee
 
 PROTECTED: Mapping[str, str] = {
     "isolation.level": "readers must see committed records only",
@@ -52,7 +52,7 @@ class KafkaOptions:
 
     group_protocol: Literal["auto", "consumer", "classic"] = "auto"
     """`auto`: the broker's own (`consumer`, Kafka 4) where it has it, cooperative-sticky else."""
-    delivery: Delivery = "exactly_once"
+    delivery: Guarantee = "exactly_once"
     """`at_least_once` uses no transactions, for clusters whose ACLs refuse them: results first, then progress. Nothing is
     lost; a worker that dies between the two doubles results, with the same ids."""
     static_membership: bool = False

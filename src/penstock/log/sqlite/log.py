@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Sequence
 
-    from penstock.log.base import Bounds, Consumer, Delivery, Listener, TopicInfo, TopicSpec
+    from penstock.log.base import Bounds, Consumer, Guarantee, Listener, TopicInfo, TopicSpec
     from penstock.task import StartFrom
 
 
@@ -48,7 +48,7 @@ class SqliteLog:
     """One file, many processes. Wall-clock time only stamps records and ages them; nobody lives or dies by it."""
 
     kind = "sqlite"
-    delivery: Delivery = "exactly_once"
+    delivery: Guarantee = "exactly_once"
 
     def __init__(
         self,
