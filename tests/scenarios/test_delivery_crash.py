@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import signal
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
+from deliverers import Deliverers
 from penstock.log.sqlite import SqliteLog
 from penstock.store.options import DatabaseOptions
 from penstock.store.schema import connect, upgrade
@@ -27,50 +25,16 @@ RESULTS = 6_000
 KILLS = 6
 PARTITIONS = 4
 PATIENCE_SECONDS = 120.0
-MODULE = f"""
-from pydantic import BaseModel
-from penstock import Task
-class Text(BaseModel):
-    text: str
-class Label(BaseModel):
-    label: bool
-labeler = Task({TASK.name!r}, reads={TASK.reads!r}, writes={TASK.writes!r}, dead_letters={TASK.dead_letters!r},
-               input=Text, output=Label, instructions="Label.")
-"""
 
 
-class Deliverers:
-    """Processes of `penstock deliver`, as a supervisor would keep them."""
-
-    def __init__(self, directory: Path, url: str) -> None:
-        (directory / "labels.py").write_text(MODULE)
-        self._directory = directory
-        self._command = [
-            sys.executable, "-m", "penstock.cli", "deliver", "database", "--task", "labels:labeler", "--log", "sqlite:log.db",
-            "-X", f"sinks.database.url={url}", "-X", "ops.port=off", "-X", "sinks.database.connect_timeout_seconds=1",
-            "-X", "deliver.max_wait_seconds=2", "-X", "sqlite.session_timeout_seconds=3", "-X", "sqlite.heartbeat_seconds=0.3",
-        ]  # fmt: skip
-        self._running: list[subprocess.Popen[bytes]] = []
-        self.output = (directory / "deliver.log").open("ab")
-
-    def start(self) -> None:
-        made = subprocess.Popen(self._command, cwd=self._directory, stdout=self.output, stderr=self.output)
-        self._running.append(made)
-
-    def kill_one(self) -> None:
-        victim = self._running.pop(random.randrange(len(self._running)))
-        assert victim.poll() is None, "it has ended by itself: " + (self._directory / "deliver.log").read_text()[-2000:]
-        os.kill(victim.pid, signal.SIGKILL)
-        victim.wait()
-        self.start()
-
-    def stop(self) -> None:
-        for one in self._running:
-            one.send_signal(signal.SIGTERM)
-        codes = [one.wait(60) for one in self._running]
-        self.output.close()
-        # One that was started just now has no handler yet: it ends by the signal.
-        assert set(codes) <= {0, -signal.SIGTERM}, (self._directory / "deliver.log").read_text()[-2000:]
+def deliver_into(url: str) -> list[str]:
+    """The arguments of processes that write to this database."""
+    settings = {
+        "sinks.database.url": url, "sinks.database.connect_timeout_seconds": 1, "ops.port": "off",
+        "deliver.max_wait_seconds": 2, "sqlite.session_timeout_seconds": 3, "sqlite.heartbeat_seconds": 0.3,
+    }  # fmt: skip
+    given = [part for name, value in settings.items() for part in ("-X", f"{name}={value}")]
+    return ["database", "--task", "labels:labeler", "--log", "sqlite:log.db", *given]
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -107,7 +71,7 @@ async def test_no_row_is_lost_or_doubled(
     engine.dispose()
     log = SqliteLog(tmp_path / "log.db")
     await made_topics(log, partitions=PARTITIONS)
-    deliverers = Deliverers(tmp_path, url)
+    deliverers = Deliverers(tmp_path, *deliver_into(url))
     for _ in range(2):
         deliverers.start()
     writing = asyncio.create_task(_write(log, TASK))
@@ -120,7 +84,9 @@ async def test_no_row_is_lost_or_doubled(
             await asyncio.to_thread(come_back)
     paid = await writing
     await _all_committed(log)
-    await asyncio.to_thread(deliverers.stop)
+    codes = await asyncio.to_thread(deliverers.stop)
+    # One that was started just now has no handler yet: it ends by the signal.
+    assert set(codes) <= {0, -signal.SIGTERM}, deliverers.told()
     await log.close()
     engine = connect(options)
     with engine.connect() as connection:

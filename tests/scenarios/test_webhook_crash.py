@@ -3,45 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 
+from deliverers import Deliverers
 from penstock.log.sqlite import SqliteLog
 from penstock.store.options import DatabaseOptions
 from penstock.store.outbox import Outbox
 from penstock.store.schema import connect, upgrade
-from sink_feed import TASK, Feeder, letters_in, made_topics
+from sink_feed import Feeder, letters_in, made_topics
 from webhook_receiver import SECRET, Received, Receiver
 
 RESULTS = 2_000
 KILLS = 5
 PARTITIONS = 4
 PATIENCE_SECONDS = 120.0
-MODULE = f"""
-from pydantic import BaseModel
-from penstock import Task
-class Text(BaseModel):
-    text: str
-class Label(BaseModel):
-    label: bool
-labeler = Task({TASK.name!r}, reads={TASK.reads!r}, writes={TASK.writes!r}, dead_letters={TASK.dead_letters!r},
-               input=Text, output=Label, instructions="Label.")
-"""
 
 
-class Deliverers:
-    """Processes of `penstock deliver webhooks`, as a supervisor would keep them."""
-
-    def __init__(self, directory: Path, port: int, database: str) -> None:
-        (directory / "labels.py").write_text(MODULE)
-        (directory / "penstock.toml").write_text(f"""
+def settings(port: int, database: str) -> str:
+    """`penstock.toml` of the processes."""
+    return f"""
 log = "sqlite:log.db"
 [deliver]
 tasks = ["labels:labeler"]
@@ -59,31 +43,7 @@ secrets = "{SECRET}"
 allow_http = true
 allow_networks = ["127.0.0.0/8"]
 timeout_seconds = 2.0
-""")
-        self._directory = directory
-        self._running: list[subprocess.Popen[bytes]] = []
-        self.output = (directory / "deliver.log").open("ab")
-
-    def start(self) -> None:
-        command = [sys.executable, "-m", "penstock.cli", "deliver", "webhooks"]
-        self._running.append(subprocess.Popen(command, cwd=self._directory, stdout=self.output, stderr=self.output))
-
-    def kill_one(self) -> None:
-        victim = self._running.pop(0)
-        assert victim.poll() is None, "it has ended by itself: " + self.told()
-        os.kill(victim.pid, signal.SIGKILL)
-        victim.wait()
-        self.start()
-
-    def stop(self) -> None:
-        for one in self._running:
-            one.send_signal(signal.SIGTERM)
-        codes = [one.wait(60) for one in self._running]
-        self.output.close()
-        assert codes == [0] * len(codes), self.told()
-
-    def told(self) -> str:
-        return (self._directory / "deliver.log").read_text()[-2000:]
+"""
 
 
 def moody(found: Received) -> web.Response | None:
@@ -109,7 +69,8 @@ async def test_no_message_is_lost(request: pytest.FixtureRequest, tmp_path: Path
     await made_topics(log, partitions=PARTITIONS)
     seen.clear()
     receiver = Receiver(moody)
-    deliverers = Deliverers(tmp_path, receiver.port, url)
+    (tmp_path / "penstock.toml").write_text(settings(receiver.port, url))
+    deliverers = Deliverers(tmp_path, "webhooks")
     try:
         for _ in range(2):
             deliverers.start()
@@ -126,7 +87,8 @@ async def test_no_message_is_lost(request: pytest.FixtureRequest, tmp_path: Path
         async with asyncio.timeout(PATIENCE_SECONDS):
             while len(set(receiver.events())) < RESULTS or outbox.standing()[0]:  # noqa: ASYNC110 - the world tells
                 await asyncio.sleep(0.2)
-        await asyncio.to_thread(deliverers.stop)
+        codes = await asyncio.to_thread(deliverers.stop)
+        assert codes == [0] * len(codes), deliverers.told()
     finally:
         receiver.close()
         engine.dispose()

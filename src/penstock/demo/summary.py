@@ -179,7 +179,8 @@ def _print_burst(say: _Printer, picture: Picture) -> None:
         )
     if found.use is not None:
         bound = "bound" if found.use.share >= BINDING_SHARE else "were used most"
-        say.text(f"meanwhile {found.use} {bound}: {found.use.share:.0%} of the limit used,")
+        saved = " (some was saved up)" if found.use.share > 1 else ""
+        say.text(f"meanwhile {found.use} {bound}: {found.use.share:.0%} of the limit used{saved},")
         say.text(f"{found.turned_away:,} of {found.calls:,} calls answered 429")
 
 
