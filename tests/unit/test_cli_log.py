@@ -349,6 +349,24 @@ def test_status_counts_what_is_not_resolved(cli, topic):
     assert "nobody works on them" in result.stderr
 
 
+def test_status_shows_the_others_where_one_group_cannot_be_read(cli, topic):
+    """Progress that a newer version wrote is named and hides nobody; who asks for that group alone is refused."""
+    _append(cli, NewRecord(topic, None, b"{}", (), None, 0))
+    _commit(cli, topic, {0: OffsetMap(1)})
+    with sqlite3.connect(cli.directory / "penstock.db") as database:
+        database.execute(
+            "INSERT INTO leases (group_name, partition, epoch, base, map) "
+            "SELECT 'newer', partition, epoch, base, '9;what;ever' FROM leases WHERE group_name = 'readers' LIMIT 1"
+        )
+    page = cli.page("status", "--json")
+    assert [row["group"] for row in page["groups"]] == ["readers"]
+    assert "of version '9'" in page["unreadable"]["newer"]
+    result = cli("status")
+    assert (result.exit_code, "readers" in result.stdout) == (0, True)
+    assert "group newer is left out: offset map of version '9'" in " ".join(result.stderr.split())
+    assert "of version '9'" in cli.refused("status", "--group", "newer")
+
+
 def test_status_without_groups_says_what_to_do(cli, topic):
     """A log that nobody reads is no error."""
     result = cli("status")

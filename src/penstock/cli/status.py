@@ -14,6 +14,7 @@ import typer
 from penstock.cli.budget import Budget, budgets
 from penstock.cli.command import Invocation, command, run_async
 from penstock.cli.console import emit_page, out, table, tell
+from penstock.errors import LogDamaged
 from penstock.log.guarantee import label
 from penstock.log.unresolved import unresolved
 
@@ -65,22 +66,25 @@ def status(
     from penstock.cli.waiting import show
 
     seen = run_async(_status(invocation, group, workers or []))
+    for name, why in seen.unreadable.items():
+        tell(f"group {name} is left out: {why}")
     if as_json:
         page = {"log": invocation.settings.log} | {
-            name: [asdict(row) for row in rows] for name, rows in seen._asdict().items() if name != "delivery"
+            name: [asdict(row) for row in getattr(seen, name)] for name in ("groups", "spend", "workers", "partitions")
         }
-        emit_page(page | {"delivery": seen.delivery})
+        emit_page(page | {"delivery": seen.delivery, "unreadable": seen.unreadable})
         return
     if warning := label(seen.delivery):
         tell(warning)
     for budget in seen.spend:
         tell(budget.told)
-    if not seen.groups:
+    if not seen.groups and not seen.unreadable:
         tell(
             f"no group {group or 'has read anything'} in {invocation.settings.log}: start one with `penstock run MODULE:TASK`"
         )
         return
-    _print(seen.groups)
+    if seen.groups:
+        _print(seen.groups)
     show(seen.partitions, seen.workers)
 
 
@@ -89,6 +93,8 @@ class _Seen(NamedTuple):
 
     delivery: Guarantee
     groups: list[GroupTopic]
+    unreadable: dict[str, str]
+    """Groups whose progress another version or another program wrote, and what is said of it: they hide nobody else's."""
     spend: list[Budget]
     workers: list[Asked]
     partitions: list[Waiting]
@@ -100,13 +106,19 @@ async def _status(invocation: Invocation, only: str, workers: Sequence[str]) -> 
     async with invocation.log() as log:
         topics = sorted(await log.topics())
         groups = await log.groups()
-        rows = []
+        rows: list[GroupTopic] = []
+        unreadable: dict[str, str] = {}
         for group in sorted(groups):
             if only and group != only:
                 continue
-            for topic in topics:
-                row = await _row(log, group, topic, groups[group])
-                rows += [row] if row else []
+            try:
+                found = [await _row(log, group, topic, groups[group]) for topic in topics]
+            except LogDamaged as error:
+                if only:
+                    raise
+                unreadable[group] = str(error)
+            else:
+                rows += [row for row in found if row]
         spent = await budgets(invocation.settings, log)
         asked, waits = await ask_workers(workers, invocation.settings.log_place)
         waits = [wait for wait in waits if wait.group == only or not only]
@@ -114,7 +126,7 @@ async def _status(invocation: Invocation, only: str, workers: Sequence[str]) -> 
         for row in rows:
             if row.lag_events:
                 behind.setdefault(row.group, set()).add(row.topic)
-        return _Seen(log.delivery, rows, spent, asked, [*waits, *await unasked(log, waits, behind)])
+        return _Seen(log.delivery, rows, unreadable, spent, asked, [*waits, *await unasked(log, waits, behind)])
 
 
 async def _row(log: EventLog, group: str, topic: str, members: list[GroupMember]) -> GroupTopic | None:

@@ -6,6 +6,7 @@ log, consumer, committer → [admin] → Kafka
 from __future__ import annotations
 
 import random
+import threading
 import time
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
@@ -81,7 +82,10 @@ class Committed(NamedTuple):
 
 
 class Admin:
-    """One admin client, made when first needed."""
+    """One admin client, made when first needed, and dropped with this object only.
+
+    librdkafka fails what a client was asked, or worse, when it is dropped before the answer: who waits for one holds this object.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -89,17 +93,15 @@ class Admin:
         self._former: Any = None
         """Kept while requests to it may still be waited for."""
         self._renewed_at = 0.0
+        self._making = threading.Lock()
+        """Of two threads that made a client each, the first to ask would lose its own."""
         self._known_topics: set[str] = set()
-
-    def close(self) -> None:
-        """Give back the connections."""
-        self._client = self._former = None
 
     def check_connection(self) -> None:
         """Raises within seconds, naming the address, where no broker answers."""
-        if self._client is not None:
-            return
-        self._client = reached(self._connection)
+        with self._making:
+            if self._client is None:
+                self._client = reached(self._connection)
 
     def topics(self) -> dict[str, TopicInfo]:
         """All topics but Kafka's own."""
@@ -350,10 +352,9 @@ class Admin:
         self.check_connection()
         call: Callable[..., Any] = getattr(self._client, verb)
         patience = self._connection.options.request_timeout_seconds
+        seconds = patience if verb in CHANGING else min(TRY_SECONDS, patience)
         try:
-            return call(
-                *arguments, request_timeout=patience if verb in CHANGING else min(TRY_SECONDS, patience), **settings
-            )
+            return call(*arguments, request_timeout=seconds, **settings)
         except KafkaException as error:
             raise meaning(error.args[0], verb.replace("_", " "), self._connection) from error
 
@@ -377,10 +378,10 @@ class Admin:
 
     def _renew(self) -> None:
         """A client with fresh eyes: the old one may wait for ever for a coordinator whose broker is gone (librdkafka's issue 5511)."""
-        now = time.monotonic()
-        if now - self._renewed_at > RENEW_SECONDS:
-            self._renewed_at = now
-            self._former, self._client = self._client, self._connection.admin()
+        with self._making:
+            if time.monotonic() - self._renewed_at > RENEW_SECONDS:
+                self._renewed_at = time.monotonic()
+                self._former, self._client = self._client, self._connection.admin()
 
     def _look_around(self) -> None:
         """Requests for the controller wait for the broker that was it, also when that is lost: librdkafka asks nobody who it is now."""

@@ -121,7 +121,6 @@ class KafkaLog:
             await consumer.close()
         await asyncio.to_thread(self._appender.close)
         await asyncio.to_thread(self._reader.close)
-        await asyncio.to_thread(self._admin.close)
 
     async def _joined(
         self,
