@@ -159,6 +159,24 @@ async def test_a_fault_that_hits_all_is_the_sinks_own(log: SqliteLog) -> None:
     assert await letters_in(log) == []
 
 
+async def test_a_sink_that_recovers_among_lone_offers_buries_none(log: SqliteLog) -> None:
+    """What failed before the first delivery of a batch passed was the sink's fault, even where one failure is enough."""
+    feed = Feeder()
+    await log.append([feed.result(str(n)) for n in range(8)])
+    offers: list[int] = []
+
+    def script(batch: Sequence[Delivery]) -> None:
+        offers.append(len(batch))
+        if len(offers) <= 5:
+            raise RuntimeError("not yet")
+
+    sink = Remembering(script=script)
+    async with delivering(sink, log, replace(QUICK, max_attempts=1)) as loop:
+        await until(lambda: len(sink.taken) == 8, "all is delivered")
+        assert not loop.counts.refused
+    assert await letters_in(log) == []
+
+
 async def test_a_refused_letter_is_not_buried_again(log: SqliteLog) -> None:
     """Dead letters about dead letters would never end; it stands among them already."""
     feed = Feeder()

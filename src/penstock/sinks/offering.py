@@ -145,7 +145,10 @@ class Offering:
         batch.settle(items)
 
     async def _take_apart(self, batch: Batch) -> Exception | None:
-        """One by one. Behind one that fails its key waits, so that nothing is overtaken."""
+        """One by one. Behind one that fails its key waits, so that nothing is overtaken.
+
+        A failure speaks against its delivery only when something of the batch has passed before: until then the sink may be what fails.
+        """
         waiting: set[tuple[str, int, bytes]] = set()
         failed: list[tuple[Delivery, Exception]] = []
         for item in batch.open():
@@ -160,7 +163,7 @@ class Offering:
                 continue
             waiting.add(lane)
             failed.append((item, error))
-            batch.attempts[item.position] += 1
+            batch.attempts[item.position] += bool(batch.passed)
             if not batch.passed and len(failed) >= FAULTS_IN_A_ROW:
                 break
         for item, error in failed:
