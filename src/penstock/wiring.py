@@ -280,7 +280,7 @@ def build_delivery(
         if names.count(name) > 1:
             raise SettingsError(f"two of these sinks have the name {name!r}, and the name is the consumer group")
     loops = [DeliveryLoop(sink, feeds_of(tasks), log, settings.deliver) for sink in sinks]
-    told = DeliveryOps(ops, loops, log) if ops else None
+    told = DeliveryOps(ops, loops, log, place=settings.log_place) if ops else None
     prepare = functools.partial(prepare_delivery, settings, tasks, log)
     return Worker(loops, log, slot=_slot(settings, ""), goes_on_alone=True, prepare=prepare, ops=told)
 

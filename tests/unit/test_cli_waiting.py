@@ -10,7 +10,8 @@ from threading import Thread
 import pytest
 
 from cli_calls import cli_in
-from penstock.cli.waiting import Waiting, show, words
+from penstock.cli.waiting import show
+from penstock.ops.asking import Waiting, words
 
 
 @pytest.fixture

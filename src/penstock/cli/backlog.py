@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.cli.console import tell
 from penstock.cli.failures import FAILED
-from penstock.cli.status import duration
 from penstock.errors import SettingsError
+from penstock.ops.groups import duration
 
 if TYPE_CHECKING:
     from penstock.flow.ceilings import SpendOptions

@@ -9,8 +9,8 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from penstock.cli.console import line, out, table
-from penstock.cli.status import duration
 from penstock.flow.base import KINDS
+from penstock.ops.groups import duration
 
 if TYPE_CHECKING:
     from penstock.flow.plan import Case

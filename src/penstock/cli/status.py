@@ -5,8 +5,7 @@ log → [status] → terminal
 
 from __future__ import annotations
 
-import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
@@ -14,37 +13,14 @@ import typer
 from penstock.cli.budget import Budget, budgets
 from penstock.cli.command import Invocation, command, run_async
 from penstock.cli.console import emit_page, out, table, tell
-from penstock.errors import LogDamaged
 from penstock.log.guarantee import label
-from penstock.log.unresolved import unresolved
+from penstock.ops.groups import GroupTopic, duration, look_at_groups
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from penstock.cli.waiting import Asked, Waiting
-    from penstock.log.base import EventLog, GroupMember, Guarantee
-
-
-@dataclass(frozen=True)
-class GroupTopic:
-    """One group on one topic."""
-
-    group: str
-    topic: str
-    lag_events: int
-    """Offsets that are not resolved; 0 where only markers of transactions are left."""
-    lag_seconds: float
-    """Age of the oldest record that is not resolved."""
-    done_above: int
-    """Offsets resolved above the watermark: their results are visible, a slower neighbour holds the watermark."""
-    unresolved_below: int
-    """Offsets not resolved below the highest one that is: in flight, or held back for their key's order."""
-    lost: int
-    """Offsets that retention deleted unread."""
-    partitions: int
-    partitions_owned: int
-    members: list[str]
-    """Members that are alive."""
+    from penstock.log.base import Guarantee
+    from penstock.ops.asking import Asked, Waiting
 
 
 @command
@@ -93,7 +69,7 @@ class _Seen(NamedTuple):
 
     delivery: Guarantee
     groups: list[GroupTopic]
-    unreadable: dict[str, str]
+    unreadable: Mapping[str, str]
     """Groups whose progress another version or another program wrote, and what is said of it: they hide nobody else's."""
     spend: list[Budget]
     workers: list[Asked]
@@ -101,54 +77,15 @@ class _Seen(NamedTuple):
 
 
 async def _status(invocation: Invocation, only: str, workers: Sequence[str]) -> _Seen:
-    from penstock.cli.waiting import ask_workers, unasked
+    from penstock.ops.asking import ask_workers, unasked
 
     async with invocation.log() as log:
-        topics = sorted(await log.topics())
-        groups = await log.groups()
-        rows: list[GroupTopic] = []
-        unreadable: dict[str, str] = {}
-        for group in sorted(groups):
-            if only and group != only:
-                continue
-            try:
-                found = [await _row(log, group, topic, groups[group]) for topic in topics]
-            except LogDamaged as error:
-                if only:
-                    raise
-                unreadable[group] = str(error)
-            else:
-                rows += [row for row in found if row]
+        groups = await look_at_groups(log, only)
         spent = await budgets(invocation.settings, log)
         asked, waits = await ask_workers(workers, invocation.settings.log_place)
         waits = [wait for wait in waits if wait.group == only or not only]
-        behind: dict[str, set[str]] = {}
-        for row in rows:
-            if row.lag_events:
-                behind.setdefault(row.group, set()).add(row.topic)
-        return _Seen(log.delivery, rows, unreadable, spent, asked, [*waits, *await unasked(log, waits, behind)])
-
-
-async def _row(log: EventLog, group: str, topic: str, members: list[GroupMember]) -> GroupTopic | None:
-    done = await log.committed(group, topic)
-    owned = {p: m.member for m in members if m.is_alive for p in m.partitions if p.topic == topic}
-    if not done and not owned:
-        return None
-    bounds = await log.bounds(topic)
-    waiting = [await unresolved(log, p, done[p], kept) for p, kept in bounds.items() if p in done]
-    oldest_ms = min((first.timestamp_ms for _, first in waiting if first), default=None)
-    return GroupTopic(
-        group,
-        topic,
-        lag_events=sum(count for count, _ in waiting),
-        lag_seconds=0.0 if oldest_ms is None else round(max(0.0, time.time() - oldest_ms / 1000), 1),
-        done_above=sum(offsets.count_above() for offsets in done.values()),
-        unresolved_below=sum(o.end - o.base - o.count_above() for o in done.values()),
-        lost=sum(max(0, kept.low - done[p].base) for p, kept in bounds.items() if p in done),
-        partitions=len(bounds),
-        partitions_owned=len(owned),
-        members=sorted(set(owned.values())),
-    )
+        others = await unasked(log, waits, groups.behind())
+        return _Seen(log.delivery, groups.rows, groups.unreadable, spent, asked, [*waits, *others])
 
 
 def _print(found: list[GroupTopic]) -> None:
@@ -172,14 +109,3 @@ def _print(found: list[GroupTopic]) -> None:
         if row.lag_events and not row.members:
             wait, them = ("event waits", "it") if row.lag_events == 1 else ("events wait", "them")
             tell(f"{row.group}: {row.lag_events:,} {wait} in {row.topic} and nobody works on {them}")
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them."""
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    minutes = seconds / 60
-    if minutes < 120:
-        return f"{minutes:.0f} min"
-    hours = minutes / 60
-    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} d"

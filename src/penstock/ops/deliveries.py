@@ -8,13 +8,15 @@ A sink that is away makes nothing unready: it is waited for. One that has stoppe
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from penstock import __version__
 from penstock.ops.health import Check, Memory
 from penstock.ops.lag import Lag, LagWatch
 from penstock.ops.ops import LOOK_SECONDS, page
-from penstock.ops.server import Ask, OpsOptions, OpsServer, Page
+from penstock.ops.register import Register
+from penstock.ops.server import JSON, Ask, OpsOptions, OpsServer, Page
+from penstock.ops.why import status_page
 from penstock.telemetry import metrics as m
 from penstock.telemetry.exposition import Exposition
 from penstock.telemetry.sample import Sample
@@ -29,8 +31,10 @@ if TYPE_CHECKING:
 class DeliveryOps:
     """Serves for as long as its context is open."""
 
-    def __init__(self, options: OpsOptions, loops: Sequence[DeliveryLoop], log: EventLog) -> None:
-        self._loops, self._log = loops, log
+    def __init__(self, options: OpsOptions, loops: Sequence[DeliveryLoop], log: EventLog, *, place: str = "") -> None:
+        """`place`: the log's address, as the settings name it."""
+        self._loops, self._log, self._place = loops, log, place or log.kind
+        self._register = Register(self._place)
         self._lag = LagWatch(log, loops, options.lag_interval_seconds)
         self._live, self._ready, self._started = Memory(), Memory(), Memory()
         self.exposition = Exposition([self._sinks, self._process])
@@ -40,16 +44,19 @@ class DeliveryOps:
             "/livez": lambda ask: page(self._live, self.liveness(), ask),
             "/readyz": lambda ask: page(self._ready, self.readiness(), ask),
             "/startupz": lambda ask: page(self._started, self.start(), ask),
+            "/status": lambda _: Page(self.status(), content_type=JSON),
         }
         self.server = OpsServer(options, pages)
 
     async def __aenter__(self) -> Self:
         await self.server.start()
         if self.server.url:
+            self._register.enter(self.server.url)
             self._watches = [asyncio.create_task(self._lag.run()), asyncio.create_task(self._keep_looking())]
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._register.leave()
         for watch in self._watches:
             watch.cancel()
         await asyncio.gather(*self._watches, return_exceptions=True)
@@ -78,6 +85,11 @@ class DeliveryOps:
             Check(f"{loop.name}: joined", loop.has_joined, loop.trouble.why or "member of its group")
             for loop in self._loops
         ]
+
+    def status(self) -> bytes:
+        """How each sink stands: one JSON object."""
+        sinks = [_told(loop, self._lag.lags.get(loop.name, Lag())) for loop in self._loops]
+        return status_page(self._place, tasks=[], sinks=sinks)
 
     async def _keep_looking(self) -> None:
         while True:
@@ -112,6 +124,21 @@ def held_by(loop: DeliveryLoop) -> str:
     if loop.orders.is_paused:
         return "paused"
     return "away" if loop.trouble.why else ""
+
+
+def _told(loop: DeliveryLoop, lag: Lag) -> dict[str, Any]:
+    trouble = loop.log_trouble if loop.log_trouble.why else loop.trouble
+    return {
+        "sink": loop.name,
+        "group": loop.group,
+        "held": held_by(loop),
+        "why": trouble.why,
+        "since": trouble.since if trouble.why else None,
+        "lag": lag.records if lag.seen_at else None,
+        "lag_seconds": lag.seconds() if lag.seen_at else None,
+        "delivered": sum(loop.counts.delivered.values()),
+        "letters": loop.counts.letters,
+    }
 
 
 def _samples(loop: DeliveryLoop) -> Iterator[Sample]:

@@ -48,9 +48,8 @@ class Why:
     def page(self) -> bytes:
         """One JSON object."""
         found = self.look()
-        worker = {"host": socket.gethostname(), "pid": os.getpid(), "version": __version__, "log": self._log}
         tasks = [self._task(pipeline, found[pipeline.task.name]) for pipeline in self._pipelines]
-        return json.dumps({"format": FORMAT, "worker": worker, "now": time.time(), "tasks": tasks}).encode()
+        return status_page(self._log, tasks=tasks)
 
     def samples(self) -> Iterator[Sample]:
         """One series per partition that waits."""
@@ -86,6 +85,7 @@ class Why:
             "group": task.group,
             "reads": task.reads,
             "has_joined": pipeline.reading().has_joined,
+            "skipped": pipeline.counts.skipped,
             "partitions": [
                 {
                     "topic": wait.partition.topic,
@@ -100,6 +100,12 @@ class Why:
                 for wait in waits
             ],
         }
+
+
+def status_page(log: str, **told: Any) -> bytes:
+    """`/status` of a process that works on this log: one JSON object."""
+    worker = {"host": socket.gethostname(), "pid": os.getpid(), "version": __version__, "log": log}
+    return json.dumps({"format": FORMAT, "worker": worker, "now": time.time(), **told}).encode()
 
 
 def _of_all(reading: Reading) -> Reason | None:

@@ -1,0 +1,110 @@
+"""How far each group of a log is behind, and who works: one look.
+
+log → [groups] → status, console
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from penstock.errors import LogDamaged
+from penstock.log.unresolved import unresolved
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from penstock.log.base import EventLog, GroupMember
+
+
+@dataclass(frozen=True)
+class GroupTopic:
+    """One group on one topic."""
+
+    group: str
+    topic: str
+    lag_events: int
+    """Offsets that are not resolved; 0 where only markers of transactions are left."""
+    lag_seconds: float
+    """Age of the oldest record that is not resolved."""
+    done_above: int
+    """Offsets resolved above the watermark: their results are visible, a slower neighbour holds the watermark."""
+    unresolved_below: int
+    """Offsets not resolved below the highest one that is: in flight, or held back for their key's order."""
+    lost: int
+    """Offsets that retention deleted unread."""
+    partitions: int
+    partitions_owned: int
+    members: list[str]
+    """Members that are alive."""
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """What one look finds."""
+
+    rows: list[GroupTopic]
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+    """Groups whose progress another version or another program wrote, and what is said of it: they hide nobody else's."""
+
+    def behind(self) -> dict[str, set[str]]:
+        """The topics in which a group has something before it."""
+        found: dict[str, set[str]] = {}
+        for row in self.rows:
+            if row.lag_events:
+                found.setdefault(row.group, set()).add(row.topic)
+        return found
+
+
+async def look_at_groups(log: EventLog, only: str = "") -> Groups:
+    """All groups, or one; what is wrong with that one is raised."""
+    topics = sorted(await log.topics())
+    groups = await log.groups()
+    rows: list[GroupTopic] = []
+    unreadable: dict[str, str] = {}
+    for group in sorted(groups):
+        if only and group != only:
+            continue
+        try:
+            found = [await _row(log, group, topic, groups[group]) for topic in topics]
+        except LogDamaged as error:
+            if only:
+                raise
+            unreadable[group] = str(error)
+        else:
+            rows += [row for row in found if row]
+    return Groups(rows, unreadable)
+
+
+async def _row(log: EventLog, group: str, topic: str, members: list[GroupMember]) -> GroupTopic | None:
+    done = await log.committed(group, topic)
+    owned = {p: m.member for m in members if m.is_alive for p in m.partitions if p.topic == topic}
+    if not done and not owned:
+        return None
+    bounds = await log.bounds(topic)
+    waiting = [await unresolved(log, p, done[p], kept) for p, kept in bounds.items() if p in done]
+    oldest_ms = min((first.timestamp_ms for _, first in waiting if first), default=None)
+    return GroupTopic(
+        group,
+        topic,
+        lag_events=sum(count for count, _ in waiting),
+        lag_seconds=0.0 if oldest_ms is None else round(max(0.0, time.time() - oldest_ms / 1000), 1),
+        done_above=sum(offsets.count_above() for offsets in done.values()),
+        unresolved_below=sum(o.end - o.base - o.count_above() for o in done.values()),
+        lost=sum(max(0, kept.low - done[p].base) for p, kept in bounds.items() if p in done),
+        partitions=len(bounds),
+        partitions_owned=len(owned),
+        members=sorted(set(owned.values())),
+    )
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them."""
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    minutes = seconds / 60
+    if minutes < 120:
+        return f"{minutes:.0f} min"
+    hours = minutes / 60
+    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} d"
