@@ -228,6 +228,18 @@ async def test_groups_are_told(log, open_log):
     await eventually(is_gone, "the one that left is gone")
 
 
+async def test_a_groups_topics_are_told(log):
+    """`topics_of` names the topics in which the group has progress, and no others; a group that nobody knows has none."""
+    read, group = await loaded(log, 2, 3), unique("g")
+    await loaded(log, 1, 3)
+    assert await log.topics_of(group) == set()
+    worker = await Worker.joined(log, group, read)
+    await worker.read_count(3)
+    await worker.consumer.commit(worker.progress())
+    assert await log.topics_of(group) == {read}
+    await worker.consumer.close()
+
+
 async def test_different_subscriptions(log, open_log):
     """Members of one group that read different topics: each topic goes to those who read it, and all of it."""
     first, second, group = await loaded(log, 2, 1), await loaded(log, 2, 1), unique("g")

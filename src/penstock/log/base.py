@@ -212,6 +212,10 @@ class EventLog(Protocol):
         """How far a group has come; partitions without offsets are left out."""
         ...
 
+    async def topics_of(self, group: str) -> set[str]:
+        """The topics that a group has progress in: a cluster may have thousands that it has none in."""
+        ...
+
     async def groups(self) -> dict[str, list[GroupMember]]:
         """All groups and their members."""
         ...

@@ -5,6 +5,7 @@ log → [groups] → status, console
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -13,9 +14,10 @@ from penstock.errors import LogDamaged
 from penstock.log.unresolved import unresolved
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from penstock.log.base import EventLog, GroupMember
+
+AT_ONCE = 8
+"""Groups asked about side by side: a cluster may have thousands, and each takes some questions."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Groups:
     """What one look finds."""
 
     rows: list[GroupTopic]
-    unreadable: Mapping[str, str] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)
     """Groups whose progress another version or another program wrote, and what is said of it: they hide nobody else's."""
 
     def behind(self) -> dict[str, set[str]]:
@@ -59,22 +61,28 @@ class Groups:
 
 async def look_at_groups(log: EventLog, only: str = "") -> Groups:
     """All groups, or one; what is wrong with that one is raised."""
-    topics = sorted(await log.topics())
+    known = set(await log.topics())
     groups = await log.groups()
-    rows: list[GroupTopic] = []
-    unreadable: dict[str, str] = {}
-    for group in sorted(groups):
-        if only and group != only:
-            continue
-        try:
-            found = [await _row(log, group, topic, groups[group]) for topic in topics]
-        except LogDamaged as error:
-            if only:
-                raise
-            unreadable[group] = str(error)
+    asking = asyncio.Semaphore(AT_ONCE)
+
+    async def ask(group: str) -> list[GroupTopic]:
+        async with asking:
+            owned = {p.topic for m in groups[group] if m.is_alive for p in m.partitions}
+            topics = sorted((await log.topics_of(group) | owned) & known)
+            rows = [await _row(log, group, topic, groups[group]) for topic in topics]
+            return [row for row in rows if row]
+
+    names = [group for group in sorted(groups) if not only or group == only]
+    told = await asyncio.gather(*map(ask, names), return_exceptions=True)
+    found = Groups([])
+    for group, answer in zip(names, told, strict=True):
+        if isinstance(answer, LogDamaged) and not only:
+            found.unreadable[group] = str(answer)
+        elif isinstance(answer, BaseException):
+            raise answer
         else:
-            rows += [row for row in found if row]
-    return Groups(rows, unreadable)
+            found.rows.extend(answer)
+    return found
 
 
 async def _row(log: EventLog, group: str, topic: str, members: list[GroupMember]) -> GroupTopic | None:

@@ -203,6 +203,16 @@ class Admin:
         """Those whose progress a transaction holds that is still open."""
         return self._settled(lambda: self._committed_now(group, partitions))[1] if partitions else frozenset()
 
+    def topics_of(self, group: str) -> set[str]:
+        """The topics that a group has committed something in, whether a transaction is open or not."""
+
+        def asked() -> set[str]:
+            answers = self._asked("list_consumer_group_offsets", [ConsumerGroupTopicPartitions(group)])
+            told = self._result(next(iter(answers.values())), f"progress of group {group!r}")
+            return {tp.topic for tp in told.topic_partitions if tp.offset >= 0}
+
+        return self._settled(asked)
+
     def groups(self) -> dict[str, list[GroupMember]]:
         """All groups and their members."""
         return self._settled(self._groups)

@@ -106,6 +106,10 @@ class KafkaLog:
         """How far a group has come; partitions without offsets are left out."""
         return await asyncio.to_thread(self._committed, group, topic)
 
+    async def topics_of(self, group: str) -> set[str]:
+        """The topics that a group has progress in."""
+        return await asyncio.to_thread(self._admin.topics_of, group)
+
     async def groups(self) -> dict[str, list[GroupMember]]:
         """All groups and their members."""
         return await asyncio.to_thread(self._admin.groups)

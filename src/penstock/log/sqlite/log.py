@@ -145,6 +145,19 @@ class SqliteLog:
 
         return await self._shared.reader.run(act)
 
+    async def topics_of(self, group: str) -> set[str]:
+        """See the contract."""
+
+        def act(db: sqlite3.Connection) -> set[str]:
+            found = db.execute(
+                "SELECT DISTINCT name FROM leases JOIN partitions USING (partition) JOIN topics USING (topic) "
+                "WHERE group_name = ?",
+                (group,),
+            )
+            return {name for (name,) in found}
+
+        return await self._shared.reader.run(act)
+
     async def groups(self) -> dict[str, list[GroupMember]]:
         """See the contract. Alive is who showed a heartbeat within the session time-out, by this machine's clock."""
         now_ms = self._shared.wall_ms()
