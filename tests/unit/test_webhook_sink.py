@@ -19,6 +19,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from penstock.errors import SettingsError, SinkAway
 from penstock.log.sqlite import SqliteLog, SqliteOptions
 from penstock.record import NewRecord
+from penstock.sinks.orders import pause_order, resume_order
 from penstock.sinks.webhook.message import is_wanted, message_of
 from penstock.sinks.webhook.options import WebhookOptions
 from penstock.sinks.webhook.signing import new_secret
@@ -328,6 +329,22 @@ async def test_a_restart_keeps_the_outbox(shop: Shop) -> None:
         await until(lambda: shop.receiver.events() == ["a", "b"], "it arrived")
     finally:
         await sink.close()
+
+
+async def test_a_paused_endpoint_is_left_alone(shop: Shop, log: SqliteLog) -> None:
+    """A pause holds what waits in the outbox too, also for a process that starts into it; it goes on when a person says so."""
+    shop.receiver.script = of_event("b", 500)
+    feed = Feeder()
+    await deliver(shop.sink(attempts=1_000), [feed.result("a"), feed.result("b")])
+    await log.append([pause_order("sink.webhook.shop")])
+    tried = len(shop.receiver.tried)
+    shop.receiver.script = None
+    async with delivering(shop.sink(), log) as loop:
+        await until(lambda: loop.orders.is_paused, "it knows")
+        await asyncio.sleep(0.3)
+        assert len(shop.receiver.tried) == tried
+        await log.append([resume_order("sink.webhook.shop")])
+        await until(lambda: shop.receiver.events() == ["a", "b"], "it arrived")
 
 
 async def test_two_processes_never_try_one_message_at_once(shop: Shop) -> None:

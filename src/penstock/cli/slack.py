@@ -15,6 +15,7 @@ from penstock.cli.console import emit, line, tell
 from penstock.errors import SinkAway
 
 if TYPE_CHECKING:
+    from penstock.sinks.slack.alarms import Alarm
     from penstock.sinks.slack.digests import Digest
     from penstock.sinks.slack.options import SlackOptions
 
@@ -35,13 +36,17 @@ def send_test(
     is_dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be sent, send nothing.")] = False,
 ) -> None:
     """Send a digest of an event that does not exist, and say what Slack answers."""
-    from penstock.sinks.slack.message import message_of
+    from penstock.sinks.slack.message import message_of, message_of_alarm
     from penstock.sinks.slack.post import Post, SlackRefused
     from penstock.wiring_sinks import channels
 
     (channel,) = channels(f"slack.{name}", invocation.settings)
     options = invocation.settings.sinks.slack[channel]
-    post, message = Post(channel, options), message_of(_example(options), options)
+    post = Post(channel, options)
+    if {"result", "letter"}.isdisjoint(options.kinds):
+        message = message_of_alarm(_example_alarm(), options, time.time())
+    else:
+        message = message_of(_example(options), options)
     if is_dry_run:
         shown: dict[str, Any] = message.payload()
         emit({"channel": options.channel, **shown} if options.channel else shown)
@@ -52,6 +57,13 @@ def send_test(
         tell(f"{name}: {error}")
         raise typer.Exit(1) from None
     line(f"{name}: took it")
+
+
+def _example_alarm() -> Alarm:
+    """For a channel that is told of nothing else."""
+    from penstock.sinks.slack.alarms import Alarm
+
+    return Alarm("a test", "a test of alarms", ("Nothing is wrong.",), None)
 
 
 def _example(options: SlackOptions) -> Digest:

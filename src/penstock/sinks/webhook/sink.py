@@ -86,8 +86,9 @@ class WebhookSink(Sink):
             self._engine = connect(self._database)
             self._outbox = Outbox(self._engine, self._endpoint)
             self._resender = Resender(
-                self._outbox, self._courier, self._webhook, self._ask, self._disable, self._delay, self._look_seconds
-            )
+                self._outbox, self._courier, self._webhook, self._ask, self._disable, self._delay, self._look_seconds,
+                lambda: self.is_paused,
+            )  # fmt: skip
         await self._ask(check, self._engine, self._database)
         await self._see_enabled()
         await self._post.open()
