@@ -59,7 +59,7 @@ class GatewayOptions:
     keep_alive_seconds: float = 15.0
     """An idle connection is closed after this time."""
     log_patience_seconds: float = 5.0
-    """While an append waits longer for the log, new events are refused (503)."""
+    """While an append waits longer for the log, new events are refused (429)."""
     max_backlog_seconds: float | None = None
     """Events are refused (429) while a task would get to them later than this; unless set, the log is the buffer."""
     look_seconds: float = 5.0
