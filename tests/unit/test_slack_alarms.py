@@ -125,11 +125,11 @@ async def test_a_task_that_is_behind_is_told_until_it_has_caught_up(slack: Slack
     (first, *_) = await worker.read_count(3)
     at = Partition(first.topic, first.partition)
     await worker.consumer.commit(Progress((PartProgress(at, OffsetMap(0)),)))
-    assert await one.look() == ["labeler is behind: the oldest event waits since 23 min"]
+    assert await one.look() == ["labeler is behind: the oldest event has waited for 23 min"]
     assert "3 events wait" in str(slack.taken[0]["blocks"])
     assert await one.look() == []
     assert await Process(slack, log).look(1_200) == [], "known from the log"
-    assert await one.look(3_600) == ["labeler is behind: the oldest event waits since 84 min"]
+    assert await one.look(3_600) == ["labeler is behind: the oldest event has waited for 84 min"]
     await worker.consumer.commit(Progress((PartProgress(at, OffsetMap(3)),)))
     assert await one.look() == ["labeler has caught up"]
     assert await one.look() == []

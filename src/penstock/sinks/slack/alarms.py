@@ -118,12 +118,12 @@ class Alarms:
         key, now = f"lag {task}", self._unix()
         told, most = self._told.get(key), self._options.lag_seconds
         if told is not None and seconds < most * OVER_BELOW:
-            return Alarm(key, f"{task} has caught up", (f"{waiting:,} events wait.",), None)
+            return Alarm(key, f"{task} has caught up", (_count(waiting),), None)
         is_new = told is None or now - float(told.get("at", 0.0)) >= self._options.lag_repeat_seconds
         if seconds < most or not is_new:
             return None
-        title = f"{task} is behind: the oldest event waits since {_span(seconds)}"
-        lines = (f"{waiting:,} events wait.", "What each partition waits for: penstock status")
+        title = f"{task} is behind: the oldest event has waited for {_span(seconds)}"
+        lines = (_count(waiting), "What each partition waits for: penstock status")
         return Alarm(key, title, lines, {"at": now})
 
     async def _waiting(self, followed: Followed) -> tuple[int, int | None]:
@@ -174,6 +174,10 @@ class Alarms:
             self._told.pop(key, None)
         else:
             self._told[key] = value
+
+
+def _count(waiting: int) -> str:
+    return "1 event waits." if waiting == 1 else f"{waiting:,} events wait."
 
 
 def _span(seconds: float) -> str:
