@@ -1,4 +1,4 @@
-"""A sink of one's own: a JSON file per event, as one would write to S3. Try it: penstock deliver file_sink:archive --task …"""
+"""A sink of one's own: a JSON file per task and event, as one would write to S3. Try it: penstock deliver file_sink:archive --task …"""
 
 import json
 from collections.abc import Sequence
@@ -33,19 +33,21 @@ class FileSink(Sink):
         return refused
 
     def put(self, result: Result, delivery: Delivery) -> None:
-        file = self.folder / f"{quote(result.event_id, safe='')}.json"
+        place = self.folder / quote(result.task)  # another task answers the same events
+        place.mkdir(exist_ok=True)
+        file = place / f"{quote(result.event_id, safe='')}.json"
         at = [delivery.committed_ms, delivery.position.offset]
         if not file.exists() or json.loads(file.read_text())["at"] <= at:
-            named = {"task": result.task, "subject": result.subject, "key": (delivery.record.key or b"").hex()}
+            named = {"subject": result.subject, "key": (delivery.record.key or b"").hex()}
             write(file, {"at": at, **named, "output": dict(result.output)})
 
     def erase(self, erasure: Erasure, delivery: Delivery) -> None:
         at = [delivery.committed_ms, delivery.position.offset]
         self.folder.stat()
-        for file in self.folder.glob("*.json"):
+        for file in (self.folder / quote(erasure.task)).glob("*.json"):
             kept = json.loads(file.read_text())
             is_meant = "output" in kept and erasure.covers(bytes.fromhex(kept["key"]), kept["subject"])
-            if is_meant and kept["task"] == erasure.task and kept["at"] < at:
+            if is_meant and kept["at"] < at:
                 write(file, {"at": at})
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from sink_feed import TASK
 
+STOPPED_SECONDS, KILLED_SECONDS = 60, 30
 MODULE = f"""
 from pydantic import BaseModel
 from penstock import Task
@@ -47,16 +48,34 @@ class Deliverers:
         victim = self._running.pop(random.randrange(len(self._running)))
         assert victim.poll() is None, "it has ended by itself: " + self.told()
         os.kill(victim.pid, signal.SIGKILL)
-        victim.wait()
+        victim.wait(KILLED_SECONDS)
         self.start()
 
     def stop(self) -> list[int]:
-        """All of them, in order; their exit codes."""
+        """All of them, in order; their exit codes. One that does not end in time has -9, and what they said shows why."""
         for one in self._running:
             one.send_signal(signal.SIGTERM)
-        codes = [one.wait(60) for one in self._running]
+        codes = [self._ended(one) for one in self._running]
+        self._running.clear()
         self.output.close()
         return codes
+
+    def close(self) -> None:
+        """Whatever a test that failed has left."""
+        for one in self._running:
+            one.kill()
+            one.wait(KILLED_SECONDS)
+        self._running.clear()
+        self.output.close()
+
+    def _ended(self, one: subprocess.Popen[bytes]) -> int:
+        try:
+            return one.wait(STOPPED_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.output.write(b"a process did not end within %d s of SIGTERM\n" % STOPPED_SECONDS)
+            self.output.flush()
+            one.kill()
+            return one.wait(KILLED_SECONDS)
 
     def told(self) -> str:
         """The end of what they said."""

@@ -6,8 +6,10 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -204,16 +206,19 @@ class Session:
     def _shell(self, text: str) -> subprocess.CompletedProcess[str]:
         place = self._start / ".directory"
         script = f"{text}\ncode=$?\npwd > '{place}'\nexit $code"
-        done = subprocess.run(
-            ["bash", "-c", script],
-            cwd=self.directory,
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=SECONDS,
-            check=False,
-        )
+        with tempfile.TemporaryFile("w+") as said:  # a pipe would stay open as long as anything in the background lives
+            shell = subprocess.Popen(
+                ["bash", "-c", script], cwd=self.directory, env=self._environment, start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+            try:
+                code = shell.wait(SECONDS)
+            except subprocess.TimeoutExpired:
+                os.killpg(shell.pid, signal.SIGKILL)  # what it started goes too
+                shell.wait()
+                said.seek(0)
+                raise AssertionError(f"no end within {SECONDS:.0f} s: {text}\n{said.read()}") from None
+            said.seek(0)
+            done = subprocess.CompletedProcess(text, code, said.read())
         self.directory = Path(place.read_text().strip())
         return done

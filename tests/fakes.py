@@ -14,6 +14,8 @@ from pydantic import BaseModel
 from penstock import Again, Answer, Capacity, Charge, Item, NewRecord, Outcome, Responder, Route, Step, Task
 from penstock.engine.pipeline import Pipeline
 
+STOP_SECONDS = 60.0
+
 
 class Note(BaseModel):
     """An input of no particular application."""
@@ -134,4 +136,6 @@ async def running(pipeline: Pipeline) -> AsyncIterator[asyncio.Task[None]]:
         yield work
     finally:
         stop.set()
+        done, _ = await asyncio.wait([work], timeout=STOP_SECONDS)
+        assert done, f"the pipeline of {pipeline.task.name} did not end within {STOP_SECONDS:.0f} s of being told"
         await work

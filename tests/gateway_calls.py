@@ -20,6 +20,7 @@ from penstock.web.keys import SCOPES, add_key, new_key
 from penstock.web.options import GatewayOptions
 from penstock.web.server import WebServer
 
+PATIENCE_SECONDS = 60
 SECRET_TEXT = "what-nobody-may-read-in-an-error"
 
 
@@ -107,14 +108,22 @@ async def serving(
         async with aiohttp.ClientSession() as session:
             yield Client(session, server.url, key)
     finally:
-        server.stop()
-        await running
+        await stopped(server, running)
 
 
 async def started(server: WebServer, running: asyncio.Task[None]) -> None:
     """Wait for it; what stopped it is raised."""
     waiting = asyncio.create_task(server.started.wait())
-    await asyncio.wait([waiting, running], return_when=asyncio.FIRST_COMPLETED)
+    done, _ = await asyncio.wait([waiting, running], timeout=PATIENCE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
     waiting.cancel()
+    assert done, f"the gateway did not start within {PATIENCE_SECONDS} s"
     if running.done():
         await running
+
+
+async def stopped(server: WebServer, running: asyncio.Task[None]) -> None:
+    """Tell it to end and wait for that."""
+    server.stop()
+    done, _ = await asyncio.wait([running], timeout=PATIENCE_SECONDS)
+    assert done, f"the gateway did not end within {PATIENCE_SECONDS} s of being told"
+    await running

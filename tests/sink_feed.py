@@ -150,6 +150,8 @@ async def delivering(
         yield loop
     finally:
         stop.set()
+        done, _ = await asyncio.wait([run], timeout=PATIENCE_SECONDS)
+        assert done, f"the loop of {sink.name} did not end within {PATIENCE_SECONDS:.0f} s of being told"
         await run
 
 

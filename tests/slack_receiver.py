@@ -42,6 +42,7 @@ class SlackReceiver:
         self.stop()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
+        assert not self._thread.is_alive(), "the receiver's loop did not end within 10 s"
         self._loop.close()
 
     def options(self, **more: Any) -> SlackOptions:
@@ -63,7 +64,7 @@ class SlackReceiver:
         app = web.Application()
         app.router.add_post("/services/{rest:.*}", self._webhook)
         app.router.add_post("/api/chat.postMessage", self._api)
-        self._runner = web.AppRunner(app)
+        self._runner = web.AppRunner(app, shutdown_timeout=1.0)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self.port)
         await site.start()

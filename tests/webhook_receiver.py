@@ -61,7 +61,8 @@ class Receiver:
         self.stop()
         self._await(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
+        self._thread.join(30)
+        assert not self._thread.is_alive(), "the receiver's loop did not end within 30 s"
         self._loop.close()
 
     def options(self, **changed: Any) -> WebhookOptions:

@@ -5,16 +5,19 @@ settings → [wiring_sinks] → cli
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from penstock.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from penstock.flow.ceilings import Ceiling
+    from penstock.log.base import EventLog
     from penstock.settings import Settings
     from penstock.sinks.base import Sink
     from penstock.sinks.reading import Feed
+    from penstock.task import Task
 
 SINKS = ("database", "webhooks", "slack")
 """Sinks that come with Penstock, by name; others are a user's own."""
@@ -78,3 +81,29 @@ def _slack(channel: str, settings: Settings, feeds: Sequence[Feed]) -> Sink:
     from penstock.sinks.slack.sink import SlackSink  # noqa: PLC0415 - likewise
 
     return SlackSink(channel, settings.sinks.slack[channel], feeds)
+
+
+def with_alarms(
+    settings: Settings,
+    sinks: Sequence[Sink],
+    tasks: Sequence[Task[Any, Any]],
+    log: EventLog,
+    ceilings: Sequence[Ceiling],
+) -> None:
+    """Channels that tell of budgets and lag are given what they tell of."""
+    wanted = {f"slack.{name}" for name, one in settings.sinks.slack.items() if {"budget", "lag"} & {*one.kinds}}
+    if not wanted.intersection(sink.name for sink in sinks):
+        return
+    from penstock.sinks.slack.alarms import Alarms, Followed  # noqa: PLC0415 - likewise
+    from penstock.sinks.slack.sink import SlackSink  # noqa: PLC0415
+
+    for sink in sinks:
+        if isinstance(sink, SlackSink) and sink.name in wanted:
+            options = settings.sinks.slack[sink.name.removeprefix("slack.")]
+            follows = [
+                Followed(task.name, task.group, task.reads)
+                for task in tasks
+                if task.name in (options.tasks or [task.name])
+            ]
+            group = settings.deliver.group_prefix + sink.name
+            sink.alarms = Alarms(log, group, options, follows=follows, ceilings=ceilings)

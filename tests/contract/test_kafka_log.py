@@ -15,6 +15,7 @@ from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Producer, To
 from confluent_kafka.admin import AdminClient
 
 import contract.test_event_log_groups as groups_suite
+from bounded import line_of
 from contract.log_fixtures import Worker, all_records, eventually, made_topic, numbered, polled_until, unique, values
 from kafka_broker import START_SECONDS, session_broker
 from kafka_proxy import running_proxy
@@ -287,7 +288,7 @@ async def started(command: list[str], says: str) -> subprocess.Popen[bytes]:
 
     def start() -> subprocess.Popen[bytes]:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2])
-        assert process.stdout.readline() == f"{says}\n".encode()
+        assert line_of(process) == f"{says}\n".encode()
         return process
 
     return await asyncio.to_thread(start)

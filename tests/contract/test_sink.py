@@ -95,7 +95,7 @@ def _files(tmp_path: Path) -> Bench:
     folder.mkdir()
 
     def seen() -> dict[str, Any]:
-        kept = {unquote(file.stem): json.loads(file.read_text()) for file in folder.glob("*.json")}
+        kept = {unquote(file.stem): json.loads(file.read_text()) for file in folder.glob("*/*.json")}
         return {event_id: one["output"]["label"] for event_id, one in kept.items() if "output" in one}
 
     def go_away() -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from bounded import LINE_SECONDS, killed_after, line_of
+
 pytestmark = pytest.mark.slow
 
 BIN = Path(sys.executable).parent
@@ -74,17 +76,22 @@ def test_worker_told_to_stop_drains_and_ends_well(project, environment):
         stderr=subprocess.PIPE,
         text=True,
     )
-    with subprocess.Popen(
-        [PENSTOCK, "tail", "feedback-sorted", "--follow", "--from", "earliest", "--limit", "11", "--json"],
-        cwd=project,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as tail:
+    with (
+        subprocess.Popen(
+            [PENSTOCK, "tail", "feedback-sorted", "--follow", "--from", "earliest", "--limit", "11", "--json"],
+            cwd=project,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        ) as tail,
+        killed_after(LINE_SECONDS, tail),
+    ):
         followed = tail.stdout.read().splitlines()
     worker.send_signal(signal.SIGTERM)
-    _, said = worker.communicate(timeout=60)
+    with killed_after(LINE_SECONDS, worker):
+        _, said = worker.communicate()
+    assert tail.returncode == 0, f"11 results did not come within {LINE_SECONDS:.0f} s: {followed}\n{said}"
     assert worker.returncode == 0, said
     assert "Traceback" not in said
     assert len(followed) == 11
@@ -122,7 +129,7 @@ def test_interrupt_ends_a_follower_with_130(project, environment):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - a job in the background ignores it
     ) as follower:
         try:
-            assert follower.stdout.readline().startswith("{")
+            assert line_of(follower).startswith("{")
             follower.send_signal(signal.SIGINT)
             _, said = follower.communicate(timeout=30)
         finally:
@@ -154,10 +161,14 @@ def test_wrong_key_stops_the_worker_with_what_to_do(project, environment):
         stderr=subprocess.DEVNULL,
         text=True,
     ) as simulator:
-        url = json.loads(simulator.stdout.readline())["url"]
-        live = {**environment, "PENSTOCK_CLAUDE__BASE_URL": url, "PENSTOCK_CLAUDE__API_KEY": "sk-not-right"}
-        done = _call(project, live, "run", "feedback:sorter", timeout=60)
-        simulator.send_signal(signal.SIGINT)
+        try:
+            url = json.loads(line_of(simulator))["url"]
+            live = {**environment, "PENSTOCK_CLAUDE__BASE_URL": url, "PENSTOCK_CLAUDE__API_KEY": "sk-not-right"}
+            done = _call(project, live, "run", "feedback:sorter", timeout=60)
+            simulator.send_signal(signal.SIGINT)
+            simulator.wait(30)
+        finally:
+            simulator.kill()  # else the end of this block waits for it, for ever
     assert simulator.returncode in (0, 130)
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr

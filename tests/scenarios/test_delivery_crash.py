@@ -6,6 +6,7 @@ import asyncio
 import random
 import signal
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -72,19 +73,27 @@ async def test_no_row_is_lost_or_doubled(
     log = SqliteLog(tmp_path / "log.db")
     await made_topics(log, partitions=PARTITIONS)
     deliverers = Deliverers(tmp_path, *deliver_into(url))
-    for _ in range(2):
-        deliverers.start()
-    writing = asyncio.create_task(_write(log, TASK))
-    for at in range(KILLS):
-        await asyncio.sleep(random.uniform(2.0, 4.0))
-        await asyncio.to_thread(deliverers.kill_one)
-        if at == KILLS // 2:
-            await asyncio.to_thread(go_away)
-            await asyncio.sleep(outage_seconds)
-            await asyncio.to_thread(come_back)
-    paid = await writing
-    await _all_committed(log)
-    codes = await asyncio.to_thread(deliverers.stop)
+    is_away = False
+    try:
+        for _ in range(2):
+            deliverers.start()
+        writing = asyncio.create_task(_write(log, TASK))
+        for at in range(KILLS):
+            await asyncio.sleep(random.uniform(2.0, 4.0))
+            await asyncio.to_thread(deliverers.kill_one)
+            if at == KILLS // 2:
+                is_away = True
+                await asyncio.to_thread(go_away)
+                await asyncio.sleep(outage_seconds)
+                await asyncio.to_thread(come_back)
+                is_away = False
+        paid = await writing
+        await _all_committed(log, deliverers)
+        codes = await asyncio.to_thread(deliverers.stop)
+    finally:
+        deliverers.close()
+        if is_away:  # other tests want it too
+            come_back()
     # One that was started just now has no handler yet: it ends by the signal.
     assert set(codes) <= {0, -signal.SIGTERM}, deliverers.told()
     await log.close()
@@ -107,12 +116,13 @@ async def _write(log: SqliteLog, task: Task[Any, Any]) -> int:
     return paid
 
 
-async def _all_committed(log: SqliteLog) -> None:
+async def _all_committed(log: SqliteLog, deliverers: Deliverers) -> None:
     """The groups stand at the end of every partition."""
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while True:
-            done = await log.committed("sink.database", TASK.writes)
-            bounds = await log.bounds(TASK.writes)
-            if all(p in done and done[p].base == kept.high for p, kept in bounds.items()):
-                return
-            await asyncio.sleep(0.2)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        done = await log.committed("sink.database", TASK.writes)
+        bounds = await log.bounds(TASK.writes)
+        if all(p in done and done[p].base == kept.high for p, kept in bounds.items()):
+            return
+        assert time.monotonic() < deadline, f"delivered up to {done} of {bounds}:\n{deliverers.told()}"
+        await asyncio.sleep(0.2)

@@ -6,9 +6,9 @@ import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
-import time
 import urllib.request
 import uuid
 from pathlib import Path
@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import kafka_broker
+from bounded import killed_after
 
 pytestmark = [pytest.mark.slow, pytest.mark.kafka]
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,7 +57,11 @@ class Shop:
 
     def said(self, *arguments: str) -> str:
         """All that a command says; whether it succeeds is for other tests."""
-        return self.start(*arguments).communicate(timeout=240)[0]
+        process = self.start(*arguments)
+        with killed_after(240, process):
+            said = process.communicate()[0]
+        assert process.returncode != -signal.SIGKILL, f"penstock {' '.join(arguments)}: no end within 240 s\n{said}"
+        return said
 
 
 @pytest.fixture(params=DELIVERIES, ids=[delivery for delivery, _ in DELIVERIES])
@@ -77,11 +82,17 @@ def test_worker_status_and_metrics_say_it(shop):
     worker = shop.start("run", "own:moderator", "--simulated")
     try:
         assert worker.stdout is not None
-        first, url, end = "", "", time.monotonic() + 90
-        while not (first and url) and time.monotonic() < end:
-            line = worker.stdout.readline()
-            first = first or (line if line.startswith("running ") else "")
-            url = url or next(iter(re.findall(r"http://127\.0\.0\.1:\d+(?=.*metrics|/metrics)", line)), "")
+        first, url, lines = "", "", list[str]()
+        with killed_after(90, worker):  # then its lines end
+            for line in iter(worker.stdout.readline, ""):
+                lines.append(line)
+                first = first or (line if line.startswith("running ") else "")
+                url = url or next(iter(re.findall(r"http://127\.0\.0\.1:\d+(?=.*metrics|/metrics)", line)), "")
+                if first and url:
+                    break
+        assert (bool(first), bool(url)) == (True, True), (
+            f"the worker did not say where it runs within 90 s:\n{''.join(lines)}"
+        )
         assert is_labelled_in(first) is is_labelled, first
         found = re.search(r"penstock_log_info\{[^}]*\} 1", _metrics(url))
         assert found
@@ -91,7 +102,8 @@ def test_worker_status_and_metrics_say_it(shop):
         assert page["delivery"] == ("at_least_once" if is_labelled else "exactly_once")
     finally:
         worker.terminate()
-        rest, _ = worker.communicate(timeout=60)
+        with killed_after(60, worker):
+            rest, _ = worker.communicate()
     assert worker.returncode == 0, rest
 
 

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections import Counter
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
@@ -50,15 +51,26 @@ class Shop:
         try:
             async with session.post(f"{self.url}/v1/events", json=events) as reply:
                 told = await reply.json(content_type=None)
-        except aiohttp.ClientError:
+        except (aiohttp.ClientError, TimeoutError):
             self.unknown |= {event["id"] for event in events}
             return False
         self.accepted.update(item["id"] for item in told.get("items", []) if item["state"] == "accepted")
         return reply.status == 202
 
 
+@pytest.fixture
+async def ended_with_us() -> AsyncIterator[list[asyncio.subprocess.Process]]:
+    """Processes of a test that failed in the middle are not left behind."""
+    started: list[asyncio.subprocess.Process] = []
+    yield started
+    for process in started:
+        if process.returncode is None:
+            process.kill()
+            await asyncio.wait_for(process.wait(), 30)
+
+
 @pytest.mark.parametrize("kind", ["sqlite", pytest.param("kafka", marks=pytest.mark.kafka)])
-async def test_what_was_accepted_is_in_the_log(tmp_path, kind):
+async def test_what_was_accepted_is_in_the_log(tmp_path, kind, ended_with_us):
     """kill -9 at changing moments: all that was 202 is there; only what was cut may be there twice, with the same id."""
     topic = unique("orders")
     address = f"sqlite:{tmp_path}/log.db" if kind == "sqlite" else f"kafka:{kafka_broker.session_broker().bootstrap}"
@@ -71,6 +83,7 @@ async def test_what_was_accepted_is_in_the_log(tmp_path, kind):
             sys.executable, str(SCRIPT), address, str(tmp_path), topic, stdout=asyncio.subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         )  # fmt: skip
+        ended_with_us.append(process)
         assert process.stdout is not None
         shop.url = (await asyncio.wait_for(process.stdout.readline(), 60)).decode().strip()
         assert shop.url.startswith("http")

@@ -22,7 +22,7 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
-from gateway_calls import made_key, options_in, order_task
+from gateway_calls import PATIENCE_SECONDS, made_key, options_in, order_task, started
 from penstock.log.sqlite import SqliteLog, SqliteOptions
 from penstock.log.topics import topic_specs
 from penstock.web.build import build_server
@@ -56,18 +56,19 @@ def address(tmp_path_factory) -> Iterator[tuple[str, str]]:
         await log.create_topics(topic_specs(task, 3))
         server = build_server([task], log, options)
         running = asyncio.create_task(server.run())
-        await server.started.wait()
+        await started(server, running)
         told.append(server.url)
         stop.extend([asyncio.get_running_loop(), server.stop])
         is_up.set()
         await running
 
-    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread = threading.Thread(target=asyncio.run, args=(serve(),), daemon=True)
     thread.start()
-    assert is_up.wait(30)
+    assert is_up.wait(PATIENCE_SECONDS), "the gateway is not up"
     yield told[0], key
     stop[0].call_soon_threadsafe(stop[1])
-    thread.join(30)
+    thread.join(PATIENCE_SECONDS)
+    assert not thread.is_alive(), "the gateway did not end when it was told to"
 
 
 @pytest.mark.filterwarnings("default")
@@ -86,6 +87,6 @@ def test_the_document_is_true(address, path, method):
     )
     @hypothesis.given(case=schema[path][method].as_strategy())
     def holds(case):
-        case.call_and_validate(base_url=url, headers=headers, checks=CHECKS)
+        case.call_and_validate(base_url=url, headers=headers, checks=CHECKS, timeout=PATIENCE_SECONDS)
 
     holds()

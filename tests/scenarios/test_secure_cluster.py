@@ -16,6 +16,7 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import NewTopic, ResourceType
 
+from bounded import line_of
 from contract.log_fixtures import unique
 from documents import ROOT, Session, blocks
 from kafka_broker import fetched_jars
@@ -115,21 +116,20 @@ def test_the_readers_that_are_shown_see_committed_records_only(file: str, tmp_pa
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     )  # fmt: skip
     try:
-        assert reader.stdout is not None
-        seen = [_said(reader.stdout.readline)]
+        seen = [_said(reader)]
         still_open.abort_transaction(10)
         last = producer_of(broker, topic, "last")
         last.commit_transaction(10)
-        seen.append(_said(reader.stdout.readline))
+        seen.append(_said(reader))
     finally:
         reader.kill()
         reader.communicate()
     assert ["kept" in seen[0], "last" in seen[1]] == [True, True], seen
 
 
-def _said(readline: Callable[[], str]) -> str:
+def _said(reader: subprocess.Popen[str]) -> str:
     """The next line that is no remark of Java's logging."""
-    return next(line for line in iter(readline, "") if not line.startswith("["))
+    return next(line for line in iter(lambda: line_of(reader), "") if not line.startswith("["))
 
 
 def producer_of(broker: SecureBroker, topic: str, value: str) -> Producer:

@@ -96,7 +96,7 @@ class Up:
         if self._process.poll() is None:
             self.everybody()
             self._process.kill()
-            self._process.wait()
+            self._process.wait(PATIENCE_SECONDS)
         for one in self._seen:
             if one.is_running():
                 one.kill()
@@ -129,7 +129,7 @@ def project(tmp_path: Path, receiver: Receiver) -> Path:
 
     def call(*arguments: str) -> None:
         command = [sys.executable, "-P", "-m", "penstock.cli", *arguments]
-        subprocess.run(command, cwd=tmp_path, env=environment(), check=True)
+        subprocess.run(command, cwd=tmp_path, env=environment(), check=True, timeout=PATIENCE_SECONDS)
 
     call("init", "--quiet", ".")
     (tmp_path / "penstock.toml").write_text(SETTINGS.replace("PORT", str(receiver.port)))
@@ -183,9 +183,13 @@ def test_the_whole_way(up: Callable[..., Up], project: Path, receiver: Receiver)
     running = up()
     url = running.url()
     assert ask(f"{url}/v1/events", event(1))["state"] == "accepted"
-    told = ask(f"{url}/v1/events/up-1?wait=30s")
-    while told["state"] != "answered":
-        told = ask(f"{url}/v1/events/up-1?wait=30s")
+    told: dict[str, Any] = {}
+
+    def is_answered() -> bool:
+        told.update(ask(f"{url}/v1/events/up-1?wait=10s"))
+        return bool(told["state"] == "answered")
+
+    wait_until(is_answered, lambda: f"up-1 is {told} after:\n{''.join(running.lines)}")
     wait_until(lambda: "up-1" in rows(project), lambda: "".join(running.lines))
     wait_until(lambda: "up-1" in receiver.events(), lambda: "".join(running.lines))
     (message,) = receiver.taken

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from pathlib import Path
 
 import pytest
@@ -84,12 +85,15 @@ async def test_no_message_is_lost(request: pytest.FixtureRequest, tmp_path: Path
                 receiver.start()
         await writing
         outbox = Outbox(engine, "shop")
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while len(set(receiver.events())) < RESULTS or outbox.standing()[0]:  # noqa: ASYNC110 - the world tells
-                await asyncio.sleep(0.2)
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while (taken := len(set(receiver.events()))) < RESULTS or outbox.standing()[0]:
+            told = f"{taken} of {RESULTS} taken, {outbox.standing()} in the outbox:\n{deliverers.told()}"
+            assert time.monotonic() < deadline, told
+            await asyncio.sleep(0.2)
         codes = await asyncio.to_thread(deliverers.stop)
         assert codes == [0] * len(codes), deliverers.told()
     finally:
+        deliverers.close()
         receiver.close()
         engine.dispose()
     assert len(receiver.taken) == RESULTS

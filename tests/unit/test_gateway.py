@@ -30,7 +30,13 @@ class Weather(SqliteLog):
 
     error: Exception | None = None
     gate: asyncio.Event | None = None
+    is_away = False
     appended = 0
+
+    async def bounds(self, topic):
+        if self.is_away:
+            raise LogUnavailable("nobody answers")
+        return await super().bounds(topic)
 
     async def append(self, records):
         if self.gate is not None:
@@ -406,10 +412,32 @@ async def test_while_the_log_hangs_new_events_are_refused_at_once(tmp_path, log)
         first = asyncio.create_task(client.post(order(1)))
         await asyncio.sleep(0.3)
         status, told, headers = await client.post(order(2))
-        assert (status, told["type"], "retry-after" in headers) == (503, "urn:penstock:problem:log-unavailable", True)
+        assert (status, told["type"], "retry-after" in headers) == (429, "urn:penstock:problem:log-unreachable", True)
         log.gate.set()
         assert (await first)[0] == 202
         assert (await client.post(order(2)))[0] == 202
+
+
+async def test_a_log_that_does_not_answer_closes_the_door(tmp_path, log):
+    """429 with retry-after before a body is read, and not ready; open again as soon as the log answers."""
+    async with serving(log, options_in(tmp_path, look_seconds=0.05)) as client:
+
+        async def is_ready() -> bool:
+            async with client.session.get(client.url + "/readyz") as reply:
+                return reply.status == 200
+
+        async def is_closed() -> bool:
+            return not await is_ready()
+
+        assert await is_ready()
+        log.is_away = True
+        await until(is_closed)
+        status, told, headers = await client.post(order(1))
+        assert (status, told["type"], headers["retry-after"]) == (429, "urn:penstock:problem:log-unreachable", "2")
+        assert log.appended == 0
+        log.is_away = False
+        await until(is_ready)
+        assert (await client.post(order(1)))[0] == 202
 
 
 # --- keys ---------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from contract.log_fixtures import all_records
 from fakes import ScriptedTier, running, until
 from gateway_calls import Client, Order, Verdict, options_in, order, order_task, serving
 from penstock import Answer, Erase, NewRecord, Responder, Route, Step
@@ -69,6 +70,22 @@ async def test_a_verdict_is_waited_for(tmp_path, log, client):
     result = told["tasks"]["orders-checker"]["result"]
     assert (result["output"], result["confidence"], result["simulated"]) == ({"label": "good"}, "sure", True)
     assert "nanousd" not in result
+
+
+async def test_who_waits_is_not_held_up_by_the_look(tmp_path, log):
+    """With looks an hour apart a verdict that is waited for comes all the same; who does not wait wakes nobody."""
+    async with serving(log, options_in(tmp_path, tail_seconds=3_600), task_of()) as client:
+        await client.post(order(1))
+        async with running(answering(task_of(), log)):
+            await until(lambda: _is_answered(log), 30)
+            assert (await client.get("o-1"))[1]["state"] == "accepted"
+            assert (await client.get("o-1", wait="20s"))[1]["state"] == "answered"
+            await client.post(order(2))
+            assert (await client.get("o-2", wait="20s"))[1]["state"] == "answered"
+
+
+async def _is_answered(log) -> bool:
+    return bool(await all_records(log, order_task().writes))
 
 
 async def test_a_wait_ends_in_time(client):

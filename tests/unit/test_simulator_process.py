@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from bounded import line_of
 from penstock.simulator import OptionError, SimulatorOptions, spawn
 from penstock.simulator.__main__ import parser, run
 from penstock.simulator.process import _arguments
@@ -76,9 +77,12 @@ def test_process_ends_with_its_parent():
     """Whoever holds the other end of standard input dies, and the simulator ends by itself."""
     command = [sys.executable, "-m", "penstock.simulator", "--exit-with-parent"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert json.loads(process.stdout.readline())["url"].startswith("http://127.0.0.1:")
-        process.stdin.close()
-        assert process.wait(timeout=20) == 0
+        try:
+            assert json.loads(line_of(process))["url"].startswith("http://127.0.0.1:")
+            process.stdin.close()
+            assert process.wait(timeout=20) == 0
+        finally:
+            process.kill()
 
 
 @pytest.mark.slow

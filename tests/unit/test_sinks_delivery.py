@@ -14,12 +14,14 @@ import pytest
 from penstock import Delivery, NewRecord, Partition, Refused, SinkAway, UserError
 from penstock.deadletters.letter import read_letter
 from penstock.errors import LogUnavailable, SettingsError
+from penstock.log.base import TopicSpec
 from penstock.log.sqlite import SqliteLog, SqliteOptions
+from penstock.log.state import STATE_TOPIC
 from penstock.ops.deliveries import DeliveryOps, held_by
 from penstock.ops.server import OpsOptions
 from penstock.sinks.batch import Batch
 from penstock.sinks.delivery import DeliveryLoop
-from penstock.sinks.orders import pause_order, redeliver_order, resume_order
+from penstock.sinks.orders import Orders, pause_order, redeliver_order, resume_order
 from penstock.sinks.reading import feeds_of, read_delivery
 from sink_feed import QUICK, TASK, Feeder, Remembering, deliveries, delivering, letters_in, made_topics, until
 
@@ -186,6 +188,20 @@ async def test_a_refused_letter_is_not_buried_again(log: SqliteLog) -> None:
     async with delivering(sink, log) as loop:
         await until(lambda: loop.counts.refused["refused"] == 2, "both are refused")
     assert len(await letters_in(log)) == 2
+
+
+async def test_orders_are_found_wherever_they_stand(tmp_path: Path) -> None:
+    """Somebody may have made the state topic with several partitions: an order in any of them is obeyed."""
+    log = SqliteLog(tmp_path / "log.db", options=SqliteOptions(synchronous="normal"))
+    await log.create_topics([TopicSpec(STATE_TOPIC, 3, retention_ms=None, is_compacted=True)])
+    groups = [f"sink.{number}" for number in range(8)]
+    await log.append([pause_order(group) for group in groups])
+    assert min(kept.high for kept in (await log.bounds(STATE_TOPIC)).values()) > 0
+    for group in groups:
+        orders = Orders(log, group)
+        await orders.look()
+        assert orders.is_paused
+    await log.close()
 
 
 async def test_a_pause_holds_over_restarts(log: SqliteLog) -> None:

@@ -17,6 +17,9 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 from typer.testing import CliRunner
 
+from cli_calls import cli_in
+from deliverers import MODULE
+from penstock import NewRecord
 from penstock.cli.commands import app
 from penstock.errors import SettingsError, SinkAway, UserError
 from penstock.log.sqlite import SqliteLog, SqliteOptions
@@ -397,6 +400,33 @@ def test_mistaken_settings_name_themselves(options: dict[str, Any]) -> None:
     """Before anything is read."""
     with pytest.raises(SettingsError, match=next(iter(options))):
         replace(SlackOptions(), **options)
+
+
+def test_a_preview_prints_what_the_rules_make_of_the_log(slack: SlackReceiver, tmp_path: Path) -> None:
+    """Digests of real results, whatever the quiet hours; nothing is sent, too few letters are not told, made-up verdicts only if wanted."""
+
+    async def fill(directory: Path) -> None:
+        log, feed = SqliteLog(directory / "penstock.db"), Feeder()
+        await made_topics(log)
+        shown = [feed.result(f"e{n}", "bad") for n in range(5)] + [feed.letter("d"), feed.result("s", simulated=True)]
+        await log.append([*shown, NewRecord(TASK.writes, b"k", b"of somebody else")])
+        await log.close()
+
+    with cli_in(tmp_path) as cli:
+        cli.write("labels.py", MODULE)
+        cli.write(
+            "penstock.toml",
+            f'[sinks.slack.desk]\nwebhook_secret = "http://127.0.0.1:{slack.port}/services/x"\nallow_http = true\n'
+            'quiet_hours = "00:00-23:59"\nmin_letters = 2\n',
+        )
+        asyncio.run(fill(tmp_path))
+        shown = ("slack", "preview", "desk", "--task", "labels:labeler")
+        assert [line["text"] for line in cli.lines(*shown)] == ["5 of bad (labeler)"]
+        texts = {line["text"] for line in cli.lines(*shown, "--simulated")}
+        assert texts == {"5 of bad (labeler)", "1 of good (labeler)"}
+        assert cli.lines(*shown, "--from", "1m") == []
+        assert "--from" in cli.refused(*shown, "--from", "yesterday")
+    assert slack.tried == 0
 
 
 def test_a_dry_run_prints_what_would_be_sent(slack: SlackReceiver, tmp_path: Path) -> None:

@@ -327,6 +327,10 @@ def test_postgres_says_what_is_weather_and_what_is_not(postgres: Any) -> None:
         _fails(engine, "SELECT 1", [_row(0, 0, 0) | {"generation": 2**40}])
     with engine.connect() as connection:
         assert connection.execute(select(func.count()).select_from(verdicts)).scalar() == 0
+        driver: Any = connection.connection.driver_connection
+        told = driver.info.get_parameters()  # a cut network says nothing: who asks for no answer would wait for hours
+        assert int(told["keepalives_idle"]) <= 30
+        assert int(told["tcp_user_timeout"]) <= 60_000
     engine.dispose()
     gone = connect(DatabaseOptions(url=options.url.replace("penstock_", "nowhere_")))
     with pytest.raises(SettingsError, match="there is no such database"), translated(), gone.connect():

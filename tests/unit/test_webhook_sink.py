@@ -19,6 +19,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from penstock.errors import SettingsError, SinkAway
 from penstock.log.sqlite import SqliteLog, SqliteOptions
 from penstock.record import NewRecord
+from penstock.sinks.orders import pause_order, resume_order
 from penstock.sinks.webhook.message import is_wanted, message_of
 from penstock.sinks.webhook.options import WebhookOptions
 from penstock.sinks.webhook.signing import new_secret
@@ -250,9 +251,10 @@ async def test_410_to_a_message_of_the_outbox_stops_it_too(shop: Shop, log: Sqli
     """Found by the task that tries again: the loop is told, the message waits on."""
     shop.receiver.script = of_event("a", 500, 1)
     feed = Feeder()
-    await deliver(shop.sink(attempts=10), [feed.result("b"), feed.result("a")])
+    await deliver(shop.sink(attempts=10, wait_seconds=600.0), [feed.result("b"), feed.result("a")])
     assert shop.outbox.standing()[0] == 1
     shop.receiver.script = of_event("a", 410)
+    shop.outbox.hurry()
     with pytest.raises(EndpointDisabled):
         async with delivering(shop.sink(), log) as loop:
             await until(lambda: loop.fault, "it stopped")
@@ -330,6 +332,22 @@ async def test_a_restart_keeps_the_outbox(shop: Shop) -> None:
         await sink.close()
 
 
+async def test_a_paused_endpoint_is_left_alone(shop: Shop, log: SqliteLog) -> None:
+    """A pause holds what waits in the outbox too, also for a process that starts into it; it goes on when a person says so."""
+    shop.receiver.script = of_event("b", 500)
+    feed = Feeder()
+    await deliver(shop.sink(attempts=1_000), [feed.result("a"), feed.result("b")])
+    await log.append([pause_order("sink.webhook.shop")])
+    tried = len(shop.receiver.tried)
+    shop.receiver.script = None
+    async with delivering(shop.sink(), log) as loop:
+        await until(lambda: loop.orders.is_paused, "it knows")
+        await asyncio.sleep(0.3)
+        assert len(shop.receiver.tried) == tried
+        await log.append([resume_order("sink.webhook.shop")])
+        await until(lambda: shop.receiver.events() == ["a", "b"], "it arrived")
+
+
 async def test_two_processes_never_try_one_message_at_once(shop: Shop) -> None:
     """Who tries it has claimed it; a claim that ran out gives it back."""
     one = message_of(deliveries([Feeder().result("a")])[0]).waiting(1, -1.0, "x")
@@ -354,6 +372,45 @@ async def test_the_final_one_makes_a_waiting_provisional_one_superfluous(shop: S
         await until(lambda: shop.receiver.labels().get("a") == "good", "the final one arrived")
         await until(lambda: shop.outbox.standing()[0] == 0, "the provisional one is gone")
     assert shop.receiver.labels() == {"a": "good", "b": "good"}
+
+
+async def test_a_final_one_of_the_same_batch_is_not_overtaken(shop: Shop) -> None:
+    """The provisional one fails once while others pass: it is not sent behind the final one that stands in the same batch."""
+    failed: list[str] = []
+
+    def fails_once(found: Received) -> web.Response | None:
+        if found.type != "penstock.provisional.v1" or failed:
+            return None
+        failed.append(found.id)
+        return web.Response(status=500)
+
+    shop.receiver.script = fails_once
+    feed = Feeder()
+    records = [feed.result("b"), feed.result("a", "bad", lane="person"), feed.result("a", "good")]
+    await deliver(shop.sink(), records)
+    sink = shop.sink()
+    await sink.open()
+    try:
+        await until(lambda: shop.outbox.standing()[0] == 0, "nothing waits")
+    finally:
+        await sink.close()
+    assert failed
+    assert shop.receiver.labels() == {"a": "good", "b": "good"}
+    assert [one.type for one in shop.receiver.taken if one.data["event_id"] == "a"] == ["penstock.result.v1"]
+
+
+def test_what_is_under_way_is_not_superseded(shop: Shop) -> None:
+    """A message that somebody has claimed stays, and its successor hears that it must wait behind it."""
+    feed = Feeder()
+    first, final = (message_of(one) for one in deliveries([feed.result("a", lane="person"), feed.result("a")]))
+    assert shop.outbox.supersede(final.event, final.rank)
+    shop.outbox.put([first.waiting(1, -1.0, "x")], 10)
+    assert [one.id for one in shop.outbox.claim(10, 60.0)] == [first.id]
+    assert not shop.outbox.supersede(final.event, final.rank)
+    assert shop.outbox.standing()[0] == 1
+    shop.outbox.release([first.id])
+    assert shop.outbox.supersede(final.event, final.rank)
+    assert shop.outbox.standing()[0] == 0
 
 
 async def test_an_erasure_empties_the_outbox_of_what_it_covers(shop: Shop) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from penstock.errors import TopicMissing
 
 if TYPE_CHECKING:
+    from penstock.flow.standing import Standing
     from penstock.log.base import EventLog
     from penstock.settings import Settings
 
@@ -36,8 +37,7 @@ class Budget:
 
 async def budgets(settings: Settings, log: EventLog) -> list[Budget]:
     """Every ceiling that the settings name; empty where they name none."""
-    from penstock.flow.ceilings import PERIODS, periods_at
-    from penstock.flow.standing import Standing
+    from penstock.flow.standing import standings_of
     from penstock.flow.tail import read_claims
     from penstock.wiring import spend_options
 
@@ -48,13 +48,11 @@ async def budgets(settings: Settings, log: EventLog) -> list[Budget]:
         claims = await read_claims(log)
     except TopicMissing:  # nobody has worked here yet
         return []
-    labels, found = periods_at(time.time()).labels, []
-    for ceiling in ceilings:
-        label = labels[PERIODS.index(ceiling.period)]
-        account = (ceiling.scope, ceiling.name, label)
-        total, reserve = claims.sum(account), claims.reserve(account)
-        margin = max(0, total.claimed - total.spent - total.unconfirmed - reserve)
-        standing = Standing(ceiling, label, total.spent, total.unconfirmed, margin, reserve)
-        spent, unconfirmed, held, lost = (n / 1e9 for n in (total.spent, total.unconfirmed, margin, reserve))
-        found.append(Budget(ceiling.setting, label, ceiling.usd, spent, unconfirmed, held, lost, str(standing)))
-    return found
+    return [_budget(standing) for standing in standings_of(claims, ceilings, time.time())]
+
+
+def _budget(standing: Standing) -> Budget:
+    ceiling = standing.ceiling
+    amounts = (standing.spent, standing.unconfirmed, standing.margin, standing.reserve)
+    spent, unconfirmed, margin, reserve = (amount / 1e9 for amount in amounts)
+    return Budget(ceiling.setting, standing.label, ceiling.usd, spent, unconfirmed, margin, reserve, told=str(standing))

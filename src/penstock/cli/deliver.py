@@ -145,11 +145,13 @@ async def _work(
     invocation: Invocation, settings: Settings, names: Sequence[str], references: Sequence[str], *, until_idle: bool
 ) -> None:
     from penstock.cli.loading_sinks import known_tasks, load_sinks
-    from penstock.wiring import build_delivery, open_log, prepare_delivery
+    from penstock.wiring import build_delivery, open_log, prepare_delivery, spend_options
+    from penstock.wiring_sinks import with_alarms
 
     tasks = known_tasks(settings, references)
     sinks = load_sinks(settings, names, tasks)
     log = open_log(settings)
+    with_alarms(settings, sinks, tasks, log, list(spend_options(settings).ceilings()))
     await patiently(lambda: prepare_delivery(settings, tasks, log))
     process = build_delivery(settings, sinks, tasks, log, ops=settings.ops)
     if not invocation.is_quiet:

@@ -1,16 +1,19 @@
 """How a ceiling stands, and the warnings on the way to it.
 
-spend → [standing] → log, metrics, status
+spend, claims → [standing] → log, metrics, status, alarms
 """
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
 
-from penstock.flow.ceilings import Ceiling
+from penstock.flow.ceilings import PERIODS, Ceiling, periods_at
+
+if TYPE_CHECKING:
+    from penstock.flow.claims import Claims
 
 logger = logging.getLogger("penstock.spend")
 WARN_AT = (0.5, 0.8, 0.95)
@@ -54,6 +57,17 @@ class Standing(NamedTuple):
         ]
         more = f" ({', '.join(held)})" if held else ""
         return f"{ceiling.setting}: ${self.spent / 1e9:,.4g} of ${ceiling.usd:,.4g} spent in {self.label} UTC{more}"
+
+
+def standings_of(claims: Claims, ceilings: Iterable[Ceiling], unix: float) -> Iterator[Standing]:
+    """Every ceiling in its period of that moment, as the claims of all workers have it: for who looks from outside."""
+    labels = periods_at(unix).labels
+    for ceiling in ceilings:
+        label = labels[PERIODS.index(ceiling.period)]
+        account = (ceiling.scope, ceiling.name, label)
+        total, reserve = claims.sum(account), claims.reserve(account)
+        margin = max(0, total.claimed - total.spent - total.unconfirmed - reserve)
+        yield Standing(ceiling, label, total.spent, total.unconfirmed, margin, reserve)
 
 
 class Warnings:

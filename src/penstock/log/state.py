@@ -10,6 +10,7 @@ Key: a JSON array `[task, kind, id]`. Value: a JSON object, or null to forget. K
   * `pause`: a person's order that a sink shall wait; task = the sink's group, id empty, value = since when;
   * `redeliver`: a person's order to deliver again; task = the sink's group, id empty, value = its id and from when;
   * `redelivered`: how far that is done; task = the sink's group, id = topic and partition, value = its id, next and end;
+  * `alarm`: what a sink has told people on call; task = the sink's group, id = of what, value = how far;
   * `spend`: what one run of a worker has claimed and spent of the budget, by period; id = run and model.
 """
 
@@ -24,7 +25,7 @@ from penstock.record import NewRecord, Record
 
 STATE_TOPIC = "penstock-state"
 
-StateKind = Literal["start", "waste", "loss", "spend", "pause", "redeliver", "redelivered"]
+StateKind = Literal["start", "waste", "loss", "spend", "pause", "redeliver", "redelivered", "alarm"]
 
 
 class State(NamedTuple):

@@ -161,6 +161,8 @@ class Sink(ABC):
     reads: frozenset[Reads] = frozenset({"results"})
     """What it is handed; erasures come with either."""
     options: SinkOptions = SinkOptions()
+    is_paused = False
+    """A person wants it to wait (`penstock deliver --pause`): what it does by itself waits too."""
 
     async def open(self) -> None:  # noqa: B027 - a sink without connections needs none
         """Connect. Called again after `SinkAway`, and once per process otherwise."""
@@ -185,6 +187,9 @@ class Sink(ABC):
         So it comes again after a crash. Whoever holds back sends what is due in `given_up`.
         """
         return ()
+
+    def took(self, partitions: Collection[Partition]) -> None:  # noqa: B027 - likewise
+        """This process has these now. Each partition is with one process: what one of all shall do, the owner of one does."""
 
     def let_go(self, partitions: Collection[Partition]) -> None:  # noqa: B027 - likewise
         """Another process has these now: forget what is held back of them."""

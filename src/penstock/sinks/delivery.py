@@ -72,7 +72,7 @@ class DeliveryLoop:
         self.log_trouble = Trouble()
         self.pulse = Pulse("reading")
         self._wake = asyncio.Event()
-        self.orders = Orders(log, self.group, self._wake.set)
+        self.orders = Orders(log, self.group, self._ordered)
         self.has_joined = self.is_draining = False
         self.fault: BaseException | None = None
         """What stopped it."""
@@ -110,6 +110,7 @@ class DeliveryLoop:
     async def run(self, stop: asyncio.Event, *, slot: str = "") -> None:
         """Work until `stop`; then finish the batch under way and leave the group. Raises what made it impossible."""
         self._stop = stop
+        self.sink.is_paused = True  # until the orders are known
         ending = asyncio.create_task(self._end(stop))
         try:
             await self._offering.open()
@@ -223,7 +224,13 @@ class DeliveryLoop:
         except LogUnavailable as weather:
             self._is_new = True
             await self._weather("read", weather)
+        else:
+            self.sink.is_paused = self.orders.is_paused
         return not self._is_new
+
+    def _ordered(self) -> None:
+        self.sink.is_paused = self.orders.is_paused
+        self._wake.set()
 
     async def _wait(self) -> None:
         """For records, orders, or the end of the wait for company."""
@@ -335,6 +342,7 @@ class DeliveryLoop:
         """These are ours; what an earlier owner has delivered again is looked up before anything is offered."""
         for assignment in assignments:
             self._owned[assignment.partition] = assignment.done
+        self.sink.took([assignment.partition for assignment in assignments])
         self._is_new = True
         self._wake.set()
 

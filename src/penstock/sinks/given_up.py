@@ -38,7 +38,8 @@ class GivenUp:
         while True:
             await asyncio.sleep(look_seconds)
             try:
-                await self.once()
+                if not self._sink.is_paused:
+                    await self.once()
                 await self._commit_held()
             except (SinkAway, LogError) as weather:
                 logger.debug("sink %s: what it gave up waits: %s", self._sink.name, weather)

@@ -65,7 +65,8 @@ class Orders:
         self._log = log
         self._group = group
         self._changed = changed
-        self._offset = 0
+        self._partitions: list[Partition] = []
+        self._offsets: dict[Partition, int] = {}
         self._done: dict[str, Again] = {}
         self._lock = asyncio.Lock()
 
@@ -86,13 +87,19 @@ class Orders:
     async def look(self) -> None:
         """Read what is new, up to the end."""
         async with self._lock:
-            while records := await self._log.read(Partition(STATE_TOPIC, 0), self._offset, CHUNK):
-                for record in records:
-                    self._offset = record.offset + 1
-                    try:
-                        self._note(read_state(record))
-                    except LogDamaged as error:
-                        logger.warning("%s", error)
+            if not self._partitions:
+                self._partitions = list(await self._log.bounds(STATE_TOPIC))
+            for partition in self._partitions:
+                await self._read(partition)
+
+    async def _read(self, partition: Partition) -> None:
+        while records := await self._log.read(partition, self._offsets.get(partition, 0), CHUNK):
+            for record in records:
+                try:
+                    self._note(read_state(record))
+                except LogDamaged as error:
+                    logger.warning("%s", error)
+            self._offsets[partition] = records[-1].offset + 1
 
     async def again(self, partition: Partition, stands_at: int) -> Again | None:
         """What is still to be delivered again of a partition in which the group stands at that offset."""

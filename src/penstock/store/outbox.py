@@ -72,7 +72,6 @@ class Known(NamedTuple):
 
     id: str
     rank: str
-    is_claimed: bool
     is_dead: bool
 
 
@@ -87,16 +86,15 @@ class Outbox:
 
     # --- messages --------------------------------------------------------------------------------------------------
 
-    def of_events(self, events: Iterable[str], now: datetime) -> dict[str, list[Known]]:
+    def of_events(self, events: Iterable[str]) -> dict[str, list[Known]]:
         """What waits of these events."""
         named, found = sorted(set(events)), dict[str, list[Known]]()
-        columns = (_messages.event, _messages.id, _messages.rank, _messages.claimed_until, _messages.dead_at)
+        columns = (_messages.event, _messages.id, _messages.rank, _messages.dead_at)
         with translated(), self._engine.connect() as connection:
             for at in range(0, len(named), IN_ONE_QUESTION):
                 some = _messages.event.in_(named[at : at + IN_ONE_QUESTION])
                 for row in connection.execute(select(*columns).where(self._ours, some)):
-                    is_claimed = row.claimed_until is not None and row.claimed_until > now
-                    known = Known(row.id, row.rank, is_claimed, row.dead_at is not None)
+                    known = Known(row.id, row.rank, row.dead_at is not None)
                     found.setdefault(row.event, []).append(known)
         return found
 
@@ -111,10 +109,12 @@ class Outbox:
                 raise Full
             connection.execute(self._put, [self._row(one, now) for one in waiting])
 
-    def supersede(self, event: str, rank: str, now: datetime) -> None:
-        """A later message of the event is there: earlier ones that wait are not sent any more, but for one under way."""
+    def supersede(self, event: str, rank: str) -> bool:
+        """A later message of the event is there: earlier ones that wait are not sent any more. False: one is under way."""
+        earlier = and_(self._ours, _messages.event == event, _messages.rank < rank, _messages.dead_at.is_(None))
         with translated(), self._engine.begin() as connection:
-            self._drop_earlier(connection, event, rank, now)
+            self._drop_earlier(connection, event, rank, datetime.now(UTC))
+            return connection.execute(select(_messages.id).where(earlier).limit(1)).first() is None
 
     def claim(self, at_most: int, seconds: float) -> list[Waiting]:
         """Those that are due, the longest due first; of an event the earliest. Nobody else gets them for so long."""

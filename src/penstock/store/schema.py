@@ -27,6 +27,7 @@ REVISIONS = ("0001", "0002")
 """Every step there is, oldest first: the last one is what this program works with."""
 JSON: Any = {"json_serializer": lambda value: orjson.dumps(value).decode(), "json_deserializer": orjson.loads}
 """Documents are most of a row."""
+KEEPALIVE_SECONDS = 15
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -46,12 +47,25 @@ def connect(options: DatabaseOptions, *, is_reader: bool = False) -> Engine:
             **JSON,
             connect_args={
                 "connect_timeout": seconds,
+                **_noticing(options.statement_timeout_seconds),
                 "application_name": "penstock",
                 "options": f"-c statement_timeout={statement_ms} -c timezone=UTC",
             },
         )
     except ModuleNotFoundError:
         raise SettingsError("PostgreSQL needs its driver: pip install 'penstock[postgres]'") from None
+
+
+def _noticing(statement_seconds: float) -> dict[str, int]:
+    """A server whose machine or network is gone sends no word of it: without these nobody would notice for hours."""
+    most_ms = int((statement_seconds + KEEPALIVE_SECONDS) * 1000)
+    return {
+        "keepalives": 1,
+        "keepalives_idle": KEEPALIVE_SECONDS,
+        "keepalives_interval": KEEPALIVE_SECONDS // 3,
+        "keepalives_count": 3,
+        "tcp_user_timeout": most_ms,
+    }
 
 
 def _sqlite(options: DatabaseOptions, *, is_reader: bool) -> Engine:

@@ -107,8 +107,8 @@ class Backlog:
         """Raises a `Problem` where an event of this topic should come later."""
         now = time.monotonic()
         if self.fault or any(now - since > self._patience_seconds for since in self._appends.values()):
-            detail = "the log cannot be reached or is slow: send it again, with the same id or Idempotency-Key"
-            raise Problem("log-unavailable", detail, retry_after_seconds=RETRY_SECONDS)
+            detail = "the log cannot be reached or is slow, and nothing of this was written: send it again"
+            raise Problem("log-unreachable", detail, retry_after_seconds=RETRY_SECONDS)
         allowed = self._max_seconds
         if deadline_ms:
             allowed = min(allowed, max(0.0, deadline_ms / 1000 - time.time()))

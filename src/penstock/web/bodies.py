@@ -51,14 +51,11 @@ def read_body(body: bytes, headers: Mapping[str, str], max_events: int) -> Body:
     attributes = _attributes(headers)
     if attributes:
         if media != JSON:
-            raise _unsupported("an event with ce- headers is JSON: content-type: application/json")
+            raise _one_event()
         return Body([Offer(body, (*attributes, ("content-type", b"application/json"), *common))], False, deadline_ms)
     kind = STRUCTURED if media in {STRUCTURED, BATCH} else JSON
     added: Headers = (("content-type", kind.encode()), *common)
-    if media in LINES:
-        values = [line.strip() for line in body.split(b"\n") if line.strip()]
-        is_batch = True
-    elif media == BATCH or (media == JSON and body[:64].lstrip()[:1] == b"["):
+    if media == BATCH or (media == JSON and body[:64].lstrip()[:1] == b"["):
         values, is_batch = _array(body, max_events), True
     else:
         values, is_batch = [body], False
@@ -67,6 +64,14 @@ def read_body(body: bytes, headers: Mapping[str, str], max_events: int) -> Body:
     if len(values) > max_events:
         raise too_many(max_events)
     return Body([Offer(value, added) for value in values], is_batch, deadline_ms)
+
+
+def lines_head(headers: Mapping[str, str]) -> tuple[Headers, int]:
+    """What every event of a stream of lines gets, and the deadline of all in Unix milliseconds, or 0."""
+    common = _common(headers)
+    if _attributes(headers):
+        raise _one_event()
+    return (("content-type", JSON.encode()), *common), urgency_of(common).deadline_ms
 
 
 def media_type(headers: Mapping[str, str]) -> str:
@@ -92,6 +97,10 @@ def too_many(max_events: int) -> Problem:
 
 def _unsupported(detail: str) -> Problem:
     return Problem("unsupported-media-type", detail)
+
+
+def _one_event() -> Problem:
+    return _unsupported("an event with ce- headers is JSON: content-type: application/json")
 
 
 def _common(headers: Mapping[str, str]) -> Headers:

@@ -1,6 +1,6 @@
 """The pages of the gateway: events in, states out.
 
-producers → [gateway] → bodies → judge → posting
+producers → [gateway] → bodies, streaming → judge → posting
 """
 
 from __future__ import annotations
@@ -11,16 +11,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from penstock.web import openapi
-from penstock.web.bodies import media_type, read_body
+from penstock.web.answers import BatchAnswer, answer
+from penstock.web.bodies import LINES, lines_head, media_type, read_body
 from penstock.web.keys import NOBODY, ApiKey, Keys, Rates
-from penstock.web.problems import MEDIA_TYPE, Problem
+from penstock.web.problems import Problem
 from penstock.web.reading import Buffers, read_all
+from penstock.web.streaming import Streaming
 
 if TYPE_CHECKING:
     from penstock.task import Task
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from penstock.web.events import Ending, Events
     from penstock.web.judge import Judge
     from penstock.web.options import GatewayOptions
-    from penstock.web.posting import Fate, Posting
+    from penstock.web.posting import Posting
 
 WAIT = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)(ms|s)?")
 MAX_IDEMPOTENCY_KEY = 255
@@ -57,6 +58,7 @@ class Gateway:
         self._options = parts.options
         self._rates = Rates()
         self._buffers = Buffers(parts.options)
+        self._streaming = Streaming(parts.options, parts.posting, parts.backlog, self._rates)
         self._waiting = 0
 
     async def post(self, request: Request, topic: str) -> Response:
@@ -65,9 +67,13 @@ class Gateway:
         judge = self._judge(topic)
         headers = _headers(request)
         key = _idempotency_key(headers)
-        media_type(headers)
+        media = media_type(headers)
         self._rates.take(client, 0)
         self._parts.backlog.check(topic)
+        if media in LINES:
+            head = lines_head(headers)
+            async with self._buffers.room(headers, is_stream=True):
+                return await self._streaming.post(request.stream(), judge, client, key, head)
         async with self._buffers.room(headers):
             content = await read_all(request, self._options)
             body = read_body(content, headers, self._options.max_batch_events)
@@ -76,12 +82,13 @@ class Gateway:
             self._rates.take(client, len(body.offers))
             fates = await self._parts.posting.post(judge, body.offers, client.name, key)
         if body.is_batch:
-            return _batch(topic, fates)
+            told = BatchAnswer(topic)
+            told.add(fates)
+            return told.response()
         (fate,) = fates
         if fate.problem is not None:
             raise fate.problem
-        told = {"id": fate.id, "topic": topic, "state": "accepted", "repeated": fate.is_repeat}
-        return answer(told, 202)
+        return answer({"id": fate.id, "topic": topic, "state": "accepted", "repeated": fate.is_repeat}, 202)
 
     async def get(self, request: Request, topic: str, event_id: str, wait: str | None) -> Response:
         """Tell what became of an event; wait for it if asked to."""
@@ -173,12 +180,6 @@ def application(parts: Parts) -> FastAPI:
     return app
 
 
-def answer(content: Mapping[str, Any], status: int, headers: Mapping[str, str] | None = None) -> Response:
-    """JSON; problems by their own media type."""
-    media = MEDIA_TYPE if "title" in content and "detail" in content else "application/json"
-    return Response(orjson.dumps(content), status, dict(headers or {}), media_type=media)
-
-
 async def _refused(_: Request, problem: Exception) -> Response:
     assert isinstance(problem, Problem)
     return answer(problem.content(), problem.status, problem.headers)
@@ -213,31 +214,6 @@ def _idempotency_key(headers: Mapping[str, str]) -> str:
     if not key or len(key) > MAX_IDEMPOTENCY_KEY:
         raise Problem("malformed", f"Idempotency-Key: 1 to {MAX_IDEMPOTENCY_KEY} characters")
     return key
-
-
-def _batch(topic: str, fates: Sequence[Fate]) -> Response:
-    items = [_item(index, fate) for index, fate in enumerate(fates)]
-    refused = [fate.problem for fate in fates if fate.problem is not None]
-    headers = next((problem.headers for problem in refused if problem.headers), {})
-    if len(refused) == len(fates):
-        problem = Problem("nothing-accepted", "every event of the batch was refused; items say why")
-        statuses = {one.status for one in refused}
-        status = statuses.pop() if len(statuses) == 1 else problem.status
-        return answer({**problem.content(), "status": status, "items": items}, status, headers)
-    told = {
-        "topic": topic,
-        "accepted": len(fates) - len(refused),
-        "repeated": sum(fate.is_repeat for fate in fates),
-        "refused": len(refused),
-        "items": items,
-    }
-    return answer(told, 207 if refused else 202, headers)
-
-
-def _item(index: int, fate: Fate) -> dict[str, Any]:
-    if fate.problem is not None:
-        return {"index": index, "state": "refused", "problem": fate.problem.content()}
-    return {"index": index, "state": "accepted", "id": fate.id, "repeated": fate.is_repeat}
 
 
 def _state(event_id: str, topic: str, names: Sequence[str], ended: Mapping[str, Ending]) -> dict[str, Any]:

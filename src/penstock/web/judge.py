@@ -89,7 +89,7 @@ class Judge:
             try:
                 item, stop = reader.read(record, Partition(self.topic, NOWHERE))
             except CodecUnavailable as weather:
-                raise Problem("log-unavailable", str(weather), retry_after_seconds=5) from weather
+                raise Problem("log-unreachable", str(weather), retry_after_seconds=5) from weather
             if isinstance(stop, Failure):
                 raise self._refusal(task, stop, record.value or b"")
             first = first or item

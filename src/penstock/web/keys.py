@@ -198,12 +198,17 @@ class Rates:
         rate = key.events_per_second
         if rate is None:
             return
+        if wait := self.wait_seconds(key):
+            raise Problem("rate-limited", f"this key may send {rate:g} events per second", retry_after_seconds=wait)
+        self._levels[key.name] = (self._level(key, rate) - events, time.monotonic())
+
+    def wait_seconds(self, key: ApiKey) -> float:
+        """How long until the client may send again; 0 for now."""
+        rate = key.events_per_second
+        return 0.0 if rate is None else max(0.0, 1.0 - self._level(key, rate)) / rate
+
+    def _level(self, key: ApiKey, rate: float) -> float:
         now = time.monotonic()
         full = max(1.0, rate * BURST_SECONDS)
         level, at = self._levels.get(key.name, (full, now))
-        level = min(full, level + (now - at) * rate)
-        if level < 1.0:
-            self._levels[key.name] = (level, now)
-            detail = f"this key may send {rate:g} events per second"
-            raise Problem("rate-limited", detail, retry_after_seconds=(1.0 - level) / rate)
-        self._levels[key.name] = (level - events, now)
+        return min(full, level + (now - at) * rate)

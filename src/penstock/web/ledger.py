@@ -66,6 +66,8 @@ class Ledger:
         self._unreleased: set[str] = set()
         self._news = asyncio.Event()
         self._waiting = 0
+        self._hearing = 0
+        self._awaited = asyncio.Event()
         self._is_stopping = False
         self._looking: asyncio.Task[None] | None = None
         self.is_tailing = False
@@ -138,6 +140,14 @@ class Ledger:
     async def keep(self, found: Sequence[Found], positions: dict[tuple[str, int], int]) -> None:
         """Write what the tail read and how far it has come, in one act."""
         await self._file.write(lambda db: ledger_endings.keep(db, found, positions))
+        self._tell()
+
+    async def awaited(self, timeout_seconds: float) -> bool:
+        """Return at once while anybody waits for news here, else as soon as somebody does, or when the time is over."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_seconds):
+                await self._awaited.wait()
+        return self._awaited.is_set()
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[Callable[[float], Awaitable[bool]]]:
@@ -147,9 +157,17 @@ class Ledger:
         async def heard(timeout_seconds: float) -> bool:
             if self._looking is None or self._looking.done():
                 self._looking = asyncio.create_task(self._look(), name="ledger: news")
-            with suppress(TimeoutError):
+            self._hearing += 1
+            self._awaited.set()
+            try:
                 async with asyncio.timeout(timeout_seconds):
                     await news.wait()
+            except TimeoutError:
+                pass
+            finally:
+                self._hearing -= 1
+                if not self._hearing:
+                    self._awaited.clear()
             return not self._is_stopping
 
         self._waiting += 1
@@ -173,9 +191,13 @@ class Ledger:
                 logger.warning("%s", error)
                 return
             if now != seen:
-                seen, news, self._news = now, self._news, asyncio.Event()
-                news.set()
+                seen = now
+                self._tell()
             await asyncio.sleep(NEWS_SECONDS)
+
+    def _tell(self) -> None:
+        news, self._news = self._news, asyncio.Event()
+        news.set()
 
     async def _release(self) -> None:
         names = orjson.dumps(sorted(self._unreleased)).decode()

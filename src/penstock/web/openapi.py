@@ -102,7 +102,7 @@ def _post(parts: Parts, topic: str, name: str) -> Schema:
             "data": event,
         },
     }
-    lines = f"One event a line, at most {most:,}"
+    lines = "One event a line, read as they come: any number of them"
     content = {
         JSON: {"schema": {"anyOf": [event, several(event)]}},
         LINES[0]: {"schema": {"type": "string", "description": lines}},
@@ -111,7 +111,9 @@ def _post(parts: Parts, topic: str, name: str) -> Schema:
     }
     answers = {
         "202": _answer("The event, or every event of the batch, is in the log", ["Accepted", "BatchReply"]),
-        "207": _answer("A batch of which some events were refused; `items` say which and why", ["BatchReply"]),
+        "207": _answer(
+            "Some events were refused, as `items` say, or a stream was stopped, as `stopped` says", ["BatchReply"]
+        ),
         **_refusals(POST_REFUSALS),
     }
     answers["422"]["content"] = {MEDIA_TYPE: {"schema": _any(["ProblemReply", "RefusedBatch"])}}

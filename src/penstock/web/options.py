@@ -37,11 +37,15 @@ class GatewayOptions:
     key: str = "subject"
     """What a record's key is, hence what keeps its order: `subject`, `event_id`, `none`, or a field of the input."""
     max_body_bytes: int = 5 * 1024 * 1024
-    """A larger request is refused before it is read."""
+    """A larger request is refused before it is read, but for NDJSON, of which so much is kept at a time."""
     max_event_bytes: int = 256 * 1024
     """Of one event."""
     max_batch_events: int = 1_000
-    """Events of one request."""
+    """Events of one request, but for NDJSON; of that so many are appended at a time."""
+    max_stream_bytes: int = 1024 * 1024 * 1024
+    """NDJSON of one request."""
+    max_stream_seconds: float = 600.0
+    """How long one request of NDJSON may go on."""
     max_requests: int = 256
     """Requests in progress; more are told to come back (503)."""
     max_connections: int = 2_048
@@ -51,17 +55,17 @@ class GatewayOptions:
     header_seconds: float = 10.0
     """A request's headers must be there within this time."""
     body_seconds: float = 30.0
-    """And its body within this."""
+    """And its body within this; of NDJSON at least a line."""
     keep_alive_seconds: float = 15.0
     """An idle connection is closed after this time."""
     log_patience_seconds: float = 5.0
-    """While an append waits longer for the log, new events are refused (503)."""
+    """While an append waits longer for the log, new events are refused (429)."""
     max_backlog_seconds: float | None = None
     """Events are refused (429) while a task would get to them later than this; unless set, the log is the buffer."""
     look_seconds: float = 5.0
     """How often the log is asked how far the tasks are."""
     tail_seconds: float = 0.2
-    """How often the log is asked for new results and dead letters."""
+    """How often the log is asked for new results and dead letters; while somebody waits with `?wait=`, every 40 ms."""
     max_wait_seconds: float = 30.0
     """The longest `?wait=`."""
     max_waiting: int = 512

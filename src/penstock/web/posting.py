@@ -45,12 +45,17 @@ class Posting:
         self._backlog = backlog
         self._acts: set[asyncio.Task[list[Fate]]] = set()
 
-    async def post(self, judge: Judge, offers: Sequence[Offer], client: str, idempotency_key: str) -> list[Fate]:
-        """The fate of each offer, in their order. Raises a `Problem` where none of them has one yet."""
+    async def post(
+        self, judge: Judge, offers: Sequence[Offer], client: str, idempotency_key: str, *, first: int = 0
+    ) -> list[Fate]:
+        """The fate of each offer, in their order. Raises a `Problem` where none of them has one yet.
+
+        `first`: how many of the request came before.
+        """
         now_ms = time.time_ns() // 1_000_000
         events: list[Event | None] = []
         fates: list[Fate] = []
-        for number, offer in enumerate(offers):
+        for number, offer in enumerate(offers, first):
             try:
                 event = judge.judge(offer, client, idempotency_key, number, now_ms)
             except Problem as problem:

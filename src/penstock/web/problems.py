@@ -29,8 +29,9 @@ TYPES: dict[str, tuple[int, str]] = {
     "nothing-accepted": (422, "No event of the batch was accepted"),
     "rate-limited": (429, "Too many events for this key"),
     "backlog": (429, "Too much waits already"),
+    "log-unreachable": (429, "The log does not answer: nothing was written"),
     "internal": (500, "Our fault"),
-    "log-unavailable": (503, "The log cannot be written now"),
+    "log-unavailable": (503, "The log did not say whether it was written"),
     "busy": (503, "Too much at once"),
 }
 

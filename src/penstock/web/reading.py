@@ -32,9 +32,13 @@ class Buffers:
         self._bytes = 0
 
     @asynccontextmanager
-    async def room(self, headers: Mapping[str, str]) -> AsyncIterator[None]:
-        """Raises a `Problem` where the body is too large or there is no room for it now, before any of it is read."""
-        size = self._size(headers)
+    async def room(self, headers: Mapping[str, str], *, is_stream: bool = False) -> AsyncIterator[None]:
+        """Raises a `Problem` where the body is too large or there is no room for it now, before any of it is read.
+
+        Of a stream a part is kept at a time, so that all of it may be longer.
+        """
+        most = self._options.max_stream_bytes if is_stream else self._options.max_body_bytes
+        size = min(self._size(headers, most), self._options.max_body_bytes)
         is_full = self._requests >= self._options.max_requests
         if is_full or (self._requests and self._bytes + size > self._options.max_buffered_bytes):
             detail = "too many requests are in progress: send it again, with the same id or Idempotency-Key"
@@ -47,20 +51,22 @@ class Buffers:
             self._requests -= 1
             self._bytes -= size
 
-    def _size(self, headers: Mapping[str, str]) -> int:
+    def _size(self, headers: Mapping[str, str], most: int) -> int:
         given = headers.get("content-length")
         if given is None:
             return self._options.max_body_bytes
         if not given.isascii() or not given.isdigit():
             raise Problem("malformed", "content-length is no number", headers=CLOSE)
-        if len(given) > 15 or int(given) > self._options.max_body_bytes:
-            raise too_large(self._options)
+        if len(given) > 15 or int(given) > most:
+            raise too_large(most, "max_body_bytes" if most == self._options.max_body_bytes else "max_stream_bytes")
         return int(given)
 
 
-def too_large(options: GatewayOptions) -> Problem:
+def too_large(most: int, setting: str = "max_body_bytes") -> Problem:
     """The body is longer than it may be."""
-    limit = f"a request has at most {options.max_body_bytes:,} bytes (gateway.max_body_bytes): send several"
+    limit = (
+        f"a request has at most {most:,} bytes (gateway.{setting}): send several, or NDJSON, which is read as it comes"
+    )
     return Problem("too-large", limit, headers=CLOSE)
 
 
@@ -73,7 +79,7 @@ async def read_all(request: Request, options: GatewayOptions) -> bytes:
             async for part in request.stream():
                 size += len(part)
                 if size > options.max_body_bytes:
-                    raise too_large(options)
+                    raise too_large(options.max_body_bytes)
                 parts.append(part)
     except TimeoutError:
         detail = f"the body did not come within {options.body_seconds:g} s (gateway.body_seconds)"

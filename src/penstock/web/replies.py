@@ -40,6 +40,13 @@ class BatchItem(BaseModel):
     problem: ProblemReply | None = Field(None, description="Where refused")
 
 
+class Stopped(BaseModel):
+    """Why a stream of lines was read no further: send it again from this event on."""
+
+    index: int = Field(ge=0, description="Of the first event of which nothing is known; empty lines do not count")
+    problem: ProblemReply
+
+
 class BatchReply(BaseModel):
     """What became of each event of a batch."""
 
@@ -47,6 +54,7 @@ class BatchReply(BaseModel):
     accepted: int = Field(ge=0)
     repeated: int = Field(ge=0, description="Of the accepted ones")
     refused: int = Field(ge=0)
+    stopped: Stopped | None = Field(None, description="Where a stream of lines was not read to its end")
     items: list[BatchItem]
 
 

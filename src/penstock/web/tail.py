@@ -29,17 +29,26 @@ if TYPE_CHECKING:
 logger = logging.getLogger("penstock.gateway")
 READ_RECORDS = 1_000
 TROUBLE_SECONDS = 1.0
+AWAITED_SECONDS = 0.04
+"""Between two looks while somebody waits (`?wait=`)."""
 
 
 class Tail:
     """Runs until cancelled. Positions stand in the ledger beside what was read: each record is kept once."""
 
-    def __init__(self, tasks: Sequence[Task[Any, Any]], log: EventLog, ledger: Ledger, interval_seconds: float) -> None:
+    def __init__(
+        self,
+        tasks: Sequence[Task[Any, Any]],
+        log: EventLog,
+        ledger: Ledger,
+        interval_seconds: float,
+        awaited_seconds: float = AWAITED_SECONDS,
+    ) -> None:
         self._topics = topics_of(feeds_of(tasks), frozenset({"results", "letters"}))
         self._tasks = {task.name for task in tasks}
         self._log = log
         self._ledger = ledger
-        self._interval_seconds = interval_seconds
+        self._interval_seconds, self._awaited_seconds = interval_seconds, awaited_seconds
         self._ends: dict[tuple[str, int], int] = {}
         """Where a partition ended when all of it had been read: behind its last record may stand markers only."""
         self.trouble = Trouble()
@@ -67,7 +76,14 @@ class Tail:
                 await asyncio.sleep(TROUBLE_SECONDS)
                 continue
             self.trouble.end()
-            await asyncio.sleep(0 if was_much else self._interval_seconds)
+            await self._rest(0.0 if was_much else self._interval_seconds)
+
+    async def _rest(self, seconds: float) -> None:
+        """Shorter while somebody waits for what becomes of an event: he would wait for us too."""
+        least = min(seconds, self._awaited_seconds)
+        await asyncio.sleep(least)
+        if seconds > least:
+            await self._ledger.awaited(seconds - least)
 
     async def look(self) -> bool:
         """Read what is new; whether there is more."""

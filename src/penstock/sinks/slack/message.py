@@ -1,6 +1,6 @@
-"""A digest as Slack shows it: Block Kit within its limits; what others wrote is text and nothing else.
+"""A digest or an alarm as Slack shows it: Block Kit within its limits; what others wrote is text and nothing else.
 
-digests → [message] → post
+digests, alarms → [message] → post
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from slack_sdk.models.blocks import (
     Block,
@@ -26,6 +26,7 @@ from penstock.sinks.base import Result
 
 if TYPE_CHECKING:
     from penstock.sinks.base import Delivery
+    from penstock.sinks.slack.alarms import Alarm
     from penstock.sinks.slack.digests import Digest
     from penstock.sinks.slack.options import SlackOptions
 
@@ -58,6 +59,22 @@ def message_of(digest: Digest, options: SlackOptions) -> Message:
         if len(blocks) <= MOST_BLOCKS and len(json.dumps(blocks, ensure_ascii=False)) <= MOST_CHARACTERS:
             break
     return Message(escaped(_title(digest), _HEADER), blocks)
+
+
+def message_of_alarm(alarm: Alarm, options: SlackOptions, unix_seconds: float) -> Message:
+    """What is wrong, in the first line; what to do about it below."""
+    told = "\n".join(alarm.lines)
+    blocks: list[Block] = [
+        HeaderBlock(text=PlainTextObject(text=escaped(alarm.title, _HEADER), emoji=False)),
+        SectionBlock(text=_plain(told, _SAMPLE)),
+    ]
+    if options.console_url:
+        parts = urlsplit(options.console_url)
+        link = f"<{_in_link(f'{parts.scheme}://{parts.netloc}/')}|Look at it>"
+        blocks.append(ContextBlock(elements=[MarkdownTextObject(text=link, verbatim=True)]))
+    around = f"{_moment(round(unix_seconds * 1000))} UTC · {alarm.key}"
+    blocks.append(ContextBlock(elements=[_plain(around, _VALUE)]))
+    return Message(escaped(alarm.title, _HEADER), [block.to_dict() for block in blocks])
 
 
 def _blocks(digest: Digest, options: SlackOptions, most: int) -> list[Block]:
@@ -132,9 +149,11 @@ def _link(delivery: Delivery, options: SlackOptions) -> str:
     url = re.sub(
         r"\{(\w+)\}", lambda found: quote(parts[found[1]].encode("utf-8", "replace"), safe=""), options.console_url
     )
-    return (
-        url.replace("&", "&amp;").replace("<", "%3C").replace(">", "%3E").replace("|", "%7C") if len(url) < _URL else ""
-    )
+    return _in_link(url) if len(url) < _URL else ""
+
+
+def _in_link(url: str) -> str:
+    return url.replace("&", "&amp;").replace("<", "%3C").replace(">", "%3E").replace("|", "%7C")
 
 
 def _moment(unix_ms: int) -> str:

@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from penstock.errors import SettingsError
 from penstock.outcome import CONFIDENCES, Confidence
 
-Kind = Literal["result", "letter"]
+Kind = Literal["result", "letter", "budget", "lag"]
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 _QUIET = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)")
 _PLACES = re.compile(r"\{(\w*)\}")
@@ -36,7 +36,7 @@ class SlackOptions:
     tasks: tuple[str, ...] = ()
     """Only what these tasks made; all that are delivered unless given."""
     kinds: tuple[Kind, ...] = ("result", "letter")
-    """What is told: `result`, `letter` (dead letters)."""
+    """What is told: `result`, `letter` (dead letters), `budget` (a ceiling of `[spend]` is nearly spent), `lag` (a task is behind)."""
     where: dict[str, tuple[str | int | bool, ...]] = field(default_factory=dict)
     """Only results whose output has one of these values, as in `where = { decision = ["reject", "hold"] }`."""
     min_confidence: Confidence = "unsure"
@@ -49,6 +49,12 @@ class SlackOptions:
     """Output fields that part digests, besides those of `where`; of a list its first value counts."""
     min_letters: int = 1
     """Dead letters of one reason within `group_interval_seconds` that are worth a message: a flood, not a drop."""
+    budget_at: tuple[float, ...] = (0.8, 0.95)
+    """With `budget`: the parts of a ceiling that are told, each once in a period."""
+    lag_seconds: float = 600.0
+    """With `lag`: the age of a task's oldest event that is told, and once more when it has caught up."""
+    lag_repeat_seconds: float = 14_400.0
+    """While a task stays behind it is told again after this."""
     group_wait_seconds: float = 30.0
     """How long the first of a kind waits for company."""
     group_interval_seconds: float = 300.0
@@ -74,9 +80,18 @@ class SlackOptions:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work, naming the setting."""
-        for name in ("group_wait_seconds", "group_interval_seconds", "timeout_seconds", "min_letters"):
+        durations = (
+            "group_wait_seconds",
+            "group_interval_seconds",
+            "timeout_seconds",
+            "lag_seconds",
+            "lag_repeat_seconds",
+        )
+        for name in (*durations, "min_letters"):
             if not getattr(self, name) > 0:
                 raise SettingsError(f"sinks.slack: {name}={getattr(self, name)!r}: write a number greater than 0")
+        if not all(0 < part <= 1 for part in self.budget_at):
+            raise SettingsError(f"sinks.slack: budget_at={list(self.budget_at)!r}: parts of a ceiling, as 0.8")
         if not 0 <= self.samples <= 3:
             raise SettingsError(f"sinks.slack: samples={self.samples!r}: from 0 to 3")
         if self.quiet_hours and not _QUIET.fullmatch(self.quiet_hours):

@@ -1,6 +1,6 @@
 """Digests to one channel of Slack; what is not told yet stays in front of the group's progress, so that no crash loses it.
 
-delivery → [sink] → digests, post
+delivery → [sink] → digests, alarms, post
 
 The log is the outbox: a digest that is held, by its window, by quiet hours or because Slack is away, is counted again from the
 log after a crash. One that was sent just before may come again then, in part or whole, with the same key.
@@ -8,26 +8,33 @@ log after a crash. One that was sent just before may come again then, in part or
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING
 
-from penstock.errors import SinkAway
+from penstock.errors import PenstockError, SinkAway
+from penstock.record import Partition
 from penstock.sinks.base import Refused, Sink, SinkOptions
+from penstock.sinks.reading import topics_of
 from penstock.sinks.slack.digests import Digest, Digests
-from penstock.sinks.slack.message import message_of
+from penstock.sinks.slack.message import message_of, message_of_alarm
 from penstock.sinks.slack.post import Post, SlackRefused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
 
-    from penstock.record import Partition, Position
-    from penstock.sinks.base import Delivery
+    from penstock.record import Position
+    from penstock.sinks.base import Delivery, Reads
     from penstock.sinks.reading import Feed
+    from penstock.sinks.slack.alarms import Alarm, Alarms
     from penstock.sinks.slack.options import SlackOptions
 
+logger = logging.getLogger("penstock.deliver")
 PREFIX = "slack."
 PACE_SECONDS = 1.0
 """Slack takes a message per second and channel."""
+LOOK_SECONDS = 15.0
+"""Between two looks at budgets and lag."""
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 1.0, 60.0
 
 
@@ -44,10 +51,19 @@ class SlackSink(Sink):
         pace_seconds: float = PACE_SECONDS,
     ) -> None:
         self.name = PREFIX + channel
-        wanted = {"result": "results", "letter": "letters"}
-        self.reads = frozenset(word for kind, word in wanted.items() if kind in options.kinds)  # type: ignore[misc]
+        wanted: dict[str, Reads] = {"result": "results", "letter": "letters"}
+        read = frozenset(word for kind, word in wanted.items() if kind in options.kinds)
+        # Who is told of budgets and lag alone reads dead letters and tells of none: a sink reads something.
+        self.reads: frozenset[Reads] = read or frozenset({"letters"})
         self.options = SinkOptions(start_from=options.start_from)
         self._slack, self._clock, self._pace_seconds = options, clock, pace_seconds
+        self._first = next((Partition(topic, 0) for topic in topics_of(feeds, self.reads)), None)
+        """Whose owner tells alarms, so that of several processes one does."""
+        self._tells_alarms = False
+        self.alarms: Alarms | None = None
+        """Given by who has the log."""
+        self._pending: list[Alarm] = []
+        self._look_at = 0.0
         self._post = Post(channel, options)
         self._digests = Digests(options, {feed.task: feed.label for feed in feeds})
         self._refused: list[tuple[Digest, Refused]] = []
@@ -68,9 +84,10 @@ class SlackSink(Sink):
         if self._refused:
             return [refused for _, refused in self._refused]
         now = self._clock()
-        digest = self._digests.due(now) if now >= self._next_at else None
-        if digest is not None:
-            await self._send(digest)
+        if now >= self._next_at and not await self._raise_alarm(now):
+            digest = self._digests.due(now)
+            if digest is not None:
+                await self._send(digest)
         return [refused for _, refused in self._refused]
 
     async def buried(self, refused: Sequence[Refused]) -> None:
@@ -84,16 +101,47 @@ class SlackSink(Sink):
         for digest, _ in self._refused:
             yield from digest.unsent()
 
+    def took(self, partitions: Collection[Partition]) -> None:
+        """Of all processes that tell this channel one has the first partition."""
+        self._tells_alarms |= self._first in partitions
+
     def let_go(self, partitions: Collection[Partition]) -> None:
         """Another process counts them from the log."""
+        if self._first in partitions:
+            self._tells_alarms, self._pending = False, []
         self._digests.let_go(partitions)
+
+    async def _raise_alarm(self, now: float) -> bool:
+        """Tell one of them, if any is due; whether it did."""
+        if self.alarms is None or not self._tells_alarms or self._slack.is_quiet(now):
+            return False
+        if not self._pending and now >= self._look_at:
+            self._look_at = now + LOOK_SECONDS
+            try:
+                self._pending = await self.alarms.due()
+            except PenstockError as weather:
+                logger.info("%s: budgets and lag cannot be read: %s", self.name, weather)
+        if not self._pending:
+            return False
+        alarm = self._pending[0]
+        try:
+            await self._post.send(message_of_alarm(alarm, self._slack, now))
+        except SlackRefused as word:
+            logger.error("%s: Slack will never take the alarm %s: %s", self.name, alarm.key, word)  # noqa: TRY400
+        except SinkAway as away:
+            self._pending = []  # it is looked at anew: by then it may be over
+            self._hold(away)
+            raise
+        self._sent()
+        await self.alarms.told(alarm)
+        del self._pending[:1]
+        return True
 
     async def _send(self, digest: Digest) -> None:
         self._digests.take(digest)
         try:
             await self._post.send(message_of(digest, self._slack))
         except SlackRefused as word:
-            self._failures, self._away = 0, None
             self._digests.sent(digest, self._clock())
             self._refuse(digest, str(word))
         except SinkAway as away:
@@ -104,8 +152,12 @@ class SlackSink(Sink):
             self._digests.put_back(digest)
             raise
         else:
-            self._failures, self._away = 0, None
             self._digests.sent(digest, self._clock())
+        self._sent()
+
+    def _sent(self) -> None:
+        """Slack answered: it is there."""
+        self._failures, self._away = 0, None
         self._next_at = self._clock() + self._pace_seconds
 
     def _refuse(self, digest: Digest, word: str) -> None:

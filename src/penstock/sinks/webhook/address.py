@@ -22,7 +22,13 @@ Network = IPv4Network | IPv6Network
 
 PORTS = {"https": 443, "http": 80}
 MOST_URL_CHARS = 2_000
-_NAT64 = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("64:ff9b:1::/48"))
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_ISATAP = (0x00005EFE, 0x02005EFE)
+_NOT_PUBLIC = tuple(
+    ipaddress.ip_network(text)
+    for text in ("64:ff9b:1::/48", "192.0.0.0/24", "192.88.99.0/24", "2001:db8::/32", "3fff::/20")
+)
+"""Some tables of Python's, or some of its versions, let these pass: a site's own NAT64, protocol anycast, documentation."""
 _COMPATIBLE = ipaddress.ip_network("::/96")
 """IPv4 addresses in the clothes of IPv6, deprecated and still routed by some."""
 
@@ -122,6 +128,8 @@ def is_public(address: Address) -> bool:
             return all(is_public(one) for one in inner)
         if address in _COMPATIBLE or address.is_site_local:
             return False
+    if any(address.version == network.version and address in network for network in _NOT_PUBLIC):
+        return False
     return address.is_global and not address.is_multicast and not address.is_reserved and not address.is_unspecified
 
 
@@ -133,6 +141,6 @@ def _inside(address: IPv6Address) -> tuple[IPv4Address, ...]:
         return (address.sixtofour,)
     if address.teredo is not None:
         return address.teredo
-    if any(address in network for network in _NAT64):
+    if address in _NAT64 or (int(address) >> 32) & 0xFFFFFFFF in _ISATAP:
         return (IPv4Address(int(address) & 0xFFFFFFFF),)
     return ()

@@ -51,10 +51,11 @@ class Resender:
         gone: Callable[[str], Awaitable[None]],
         delay: Delay = standard_delay,
         look_seconds: float = LOOK_SECONDS,
+        is_paused: Callable[[], bool] = lambda: False,
     ) -> None:
         self._outbox, self._courier, self._options = outbox, courier, options
         self._ask, self._gone, self._delay = ask, gone, delay
-        self._look_seconds = look_seconds
+        self._look_seconds, self._is_paused = look_seconds, is_paused
         self._pruned_at = 0.0
         self.standing: tuple[int, datetime | None] = (0, None)
         """How many wait and since when, as of the last look."""
@@ -64,7 +65,7 @@ class Resender:
         while True:
             is_busy = False
             try:
-                is_busy = await self.once()
+                is_busy = not self._is_paused() and await self.once()
                 await self._look()
             except SinkAway as away:
                 logger.debug("webhook %s: the outbox waits: %s", self._outbox.endpoint, away)

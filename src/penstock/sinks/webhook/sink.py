@@ -13,7 +13,6 @@ import logging
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -86,8 +85,9 @@ class WebhookSink(Sink):
             self._engine = connect(self._database)
             self._outbox = Outbox(self._engine, self._endpoint)
             self._resender = Resender(
-                self._outbox, self._courier, self._webhook, self._ask, self._disable, self._delay, self._look_seconds
-            )
+                self._outbox, self._courier, self._webhook, self._ask, self._disable, self._delay, self._look_seconds,
+                lambda: self.is_paused,
+            )  # fmt: skip
         await self._ask(check, self._engine, self._database)
         await self._see_enabled()
         await self._post.open()
@@ -159,8 +159,9 @@ class WebhookSink(Sink):
     async def _post_all(self, parcels: list[Parcel], settled: list[Delivery]) -> None:
         """Raises `SinkAway` with what needs not be offered again."""
         try:
-            left = await self._admitted(parcels, settled)
-            while left:
+            left = parcels
+            # Asked anew after each round: what failed and waits by now must not be overtaken by what supersedes it.
+            while left := await self._admitted(left, settled):
                 found = await self._courier.round(left)
                 settled += [parcel.message.delivery for parcel in found.taken]
                 await self._ask(self._outbox.note, found.attempts)
@@ -202,20 +203,17 @@ class WebhookSink(Sink):
 
     async def _admitted(self, parcels: list[Parcel], settled: list[Delivery]) -> list[Parcel]:
         """Those to post now. What waits already goes on waiting, and is not sent before or after what replaces it."""
-        now = datetime.now(UTC)
-        known = await self._ask(self._outbox.of_events, [one.message.event for one in parcels], now)
-        admitted = []
+        known = await self._ask(self._outbox.of_events, [one.message.event for one in parcels])
+        admitted: list[Parcel] = []
         for parcel in parcels:
             message = parcel.message
             waiting = known.get(message.event, ())
             if any(one.id == message.id or one.rank > message.rank for one in waiting if not one.is_dead):
                 settled.append(message.delivery)
-            elif any(one.is_claimed for one in waiting):
+            elif waiting and not await self._ask(self._outbox.supersede, message.event, message.rank):
                 await self._put([message.waiting(0, 0.0, "waits for an earlier one of its event")])
                 settled.append(message.delivery)
             else:
-                if waiting:
-                    await self._ask(self._outbox.supersede, message.event, message.rank, now)
                 admitted.append(parcel)
         return admitted
 
