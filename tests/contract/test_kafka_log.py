@@ -15,7 +15,17 @@ from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Producer, To
 from confluent_kafka.admin import AdminClient
 
 import contract.test_event_log_groups as groups_suite
-from contract.log_fixtures import Worker, all_records, eventually, made_topic, numbered, polled_until, unique, values
+from contract.log_fixtures import (
+    PATIENCE_SECONDS,
+    Worker,
+    all_records,
+    eventually,
+    made_topic,
+    numbered,
+    polled_until,
+    unique,
+    values,
+)
 from kafka_broker import START_SECONDS, session_broker
 from kafka_proxy import running_proxy
 from penstock.errors import LogDamaged, LogUnavailable, PartitionsLost, RecordsLost, RecordTooLarge
@@ -283,14 +293,19 @@ async def produce(log: KafkaLog, topic: str, total: int) -> None:
 
 
 async def started(command: list[str], says: str) -> subprocess.Popen[bytes]:
-    """A process of ours, once it has said how far it is."""
-
-    def start() -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2])
-        assert process.stdout.readline() == f"{says}\n".encode()
-        return process
-
-    return await asyncio.to_thread(start)
+    """A process of ours, once it has said how far it is. One that does not is killed: the event loop's end would wait for its words."""
+    here = Path(__file__).parents[2]
+    process = await asyncio.to_thread(subprocess.Popen, command, stdout=subprocess.PIPE, cwd=here)
+    try:
+        said = await asyncio.wait_for(asyncio.to_thread(process.stdout.readline), PATIENCE_SECONDS)
+        assert said == f"{says}\n".encode(), f"{command[1][:40]} said {said!r} instead of {says!r}"
+    except TimeoutError:
+        raise AssertionError(f"{command[1][:40]} did not say {says!r} within {PATIENCE_SECONDS:g} s") from None
+    finally:
+        if sys.exc_info()[0] is not None:
+            process.kill()
+            process.wait(10)
+    return process
 
 
 @pytest.mark.parametrize("alone", [False, True], ids=["with progress", "appends alone"])

@@ -8,7 +8,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 import urllib.request
 import uuid
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import kafka_broker
+from spoken import spoken
 
 pytestmark = [pytest.mark.slow, pytest.mark.kafka]
 ROOT = Path(__file__).resolve().parents[2]
@@ -77,11 +77,11 @@ def test_worker_status_and_metrics_say_it(shop):
     worker = shop.start("run", "own:moderator", "--simulated")
     try:
         assert worker.stdout is not None
-        first, url, end = "", "", time.monotonic() + 90
-        while not (first and url) and time.monotonic() < end:
-            line = worker.stdout.readline()
+        first, url, lines = "", "", spoken(worker, 90)
+        while not (first and url) and (line := next(lines, "")):
             first = first or (line if line.startswith("running ") else "")
             url = url or next(iter(re.findall(r"http://127\.0\.0\.1:\d+(?=.*metrics|/metrics)", line)), "")
+        lines.close()
         assert is_labelled_in(first) is is_labelled, first
         found = re.search(r"penstock_log_info\{[^}]*\} 1", _metrics(url))
         assert found

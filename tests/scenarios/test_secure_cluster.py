@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +24,7 @@ from kafka_secure import ADMIN, ADMIN_PASSWORD, SecureBroker, authority, secure_
 from penstock.log.kafka import KafkaOptions
 from penstock.log.kafka.connection import Connection
 from penstock.settings_sources import dotted
+from spoken import spoken
 
 PAGE = ROOT / "docs" / "how-to" / "connect-to-your-cluster.md"
 ADDRESS = "broker-1.example.com:9094"
@@ -115,21 +116,21 @@ def test_the_readers_that_are_shown_see_committed_records_only(file: str, tmp_pa
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     )  # fmt: skip
     try:
-        assert reader.stdout is not None
-        seen = [_said(reader.stdout.readline)]
+        lines = spoken(reader, SECONDS)
+        seen = [_said(lines)]
         still_open.abort_transaction(10)
         last = producer_of(broker, topic, "last")
         last.commit_transaction(10)
-        seen.append(_said(reader.stdout.readline))
+        seen.append(_said(lines))
     finally:
         reader.kill()
         reader.communicate()
     assert ["kept" in seen[0], "last" in seen[1]] == [True, True], seen
 
 
-def _said(readline: Callable[[], str]) -> str:
+def _said(lines: Iterator[str]) -> str:
     """The next line that is no remark of Java's logging."""
-    return next(line for line in iter(readline, "") if not line.startswith("["))
+    return next((line for line in lines if not line.startswith("[")), "nothing: it ended, or was ended after its time")
 
 
 def producer_of(broker: SecureBroker, topic: str, value: str) -> Producer:
