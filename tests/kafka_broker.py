@@ -100,7 +100,7 @@ class KafkaBroker:
         watch, self._watch = self._watch, None
         if watch is not None:
             watch.kill()
-            watch.communicate()
+            watch.communicate(timeout=STOP_SECONDS)
         if process is None or process.poll() is not None:
             return
         os.kill(process.pid, number)
@@ -108,7 +108,7 @@ class KafkaBroker:
             process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
-            process.wait()
+            process.wait(STOP_SECONDS)
 
     def _answers(self) -> bool:
         from confluent_kafka import KafkaException
@@ -145,6 +145,7 @@ class KafkaBroker:
             self._java("kafka.tools.StorageTool", "format", cluster, "-c", self._properties),
             capture_output=True,
             check=False,
+            timeout=START_SECONDS,
         )
         if made.returncode:
             raise RuntimeError(f"Kafka's storage tool failed: {made.stdout.decode()}{made.stderr.decode()}")
@@ -325,7 +326,7 @@ def java() -> str:
     found = found or shutil.which("java")
     if found is None:
         raise BrokerMissing(NEEDED)
-    told = subprocess.run([found, "-version"], capture_output=True, check=False).stderr.decode()
+    told = subprocess.run([found, "-version"], capture_output=True, check=False, timeout=START_SECONDS).stderr.decode()
     version = re.search(r'version "(\d+)', told)
     if version is None or int(version[1]) < 17:
         raise BrokerMissing(f"{found} is too old ({told.splitlines()[0] if told else 'no version'}): {NEEDED}")

@@ -48,6 +48,7 @@ def own_broker(why: str, settings: str = "") -> KafkaBroker:
 
 def need_java_compiler() -> None:
     """Fails the test with one line where Java cannot compile: a reader that nobody ran is not proven."""
-    told = subprocess.run([kafka_broker.java(), "--list-modules"], capture_output=True, check=False)
+    command = [kafka_broker.java(), "--list-modules"]
+    told = subprocess.run(command, capture_output=True, check=False, timeout=kafka_broker.START_SECONDS)
     if b"jdk.compiler" not in told.stdout:
         pytest.fail(JDK_NEEDED, pytrace=False)

@@ -23,6 +23,7 @@ class Proxy:
         self._lost: Literal["request", "answer"] | None = None
         self._kind = -1
         self.has_lost = asyncio.Event()
+        self._is_gone = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     def lose(self, what: Literal["request", "answer"], kind: int = END_TRANSACTION) -> None:
@@ -32,6 +33,9 @@ class Proxy:
 
     async def connected(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
         """One connection of a client, for as long as both ends hold it."""
+        if self._is_gone:
+            to_client.close()
+            return
         broker, to_broker = await asyncio.open_connection("127.0.0.1", self._broker_port)
         mute_answers: set[bytes] = set()
         ways = [
@@ -46,6 +50,11 @@ class Proxy:
         self._tasks.difference_update(ways)
         to_broker.close()
         to_client.close()
+
+    def vanish(self) -> None:
+        """Nobody gets through any more."""
+        self._is_gone = True
+        self.stop()
 
     def stop(self) -> None:
         """Cut every connection."""

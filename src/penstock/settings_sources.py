@@ -22,7 +22,7 @@ from penstock.errors import SettingsError
 PREFIX = "PENSTOCK_"
 DEFAULT_FILE = "penstock.toml"
 SENSITIVE = re.compile(
-    r"password|secret|token(?!\.endpoint)|\.pem$|oauthbearer\.config|jaas|api_key$|basic_auth$|user\.info$"
+    r"password|passphrase|secret|token(?!\.endpoint)|\.pem$|oauthbearer\.config|jaas|kinit\.cmd|api_key$|basic_auth$|user\.info$"
 )
 """Names of secrets, ours and librdkafka's."""
 

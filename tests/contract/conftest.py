@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ LOGS = [
     pytest.param("kafka-at-least-once", marks=[pytest.mark.kafka, pytest.mark.slow]),
 ]
 OpenKafka = Callable[..., KafkaLog]
+CLOSE_SECONDS = 120.0
 
 QUICK = SqliteOptions(heartbeat_seconds=0.1, session_timeout_seconds=2.0, synchronous="normal")
 
@@ -43,8 +45,7 @@ async def open_log(request, tmp_path) -> AsyncIterator[Callable[[], EventLog]]:
         return opened[-1]
 
     yield open_one
-    for log in opened:
-        await log.close()
+    await _closed(opened)
 
 
 @pytest.fixture
@@ -62,5 +63,14 @@ async def open_kafka() -> AsyncIterator[OpenKafka]:
         return opened[-1]
 
     yield open_one
+    await _closed(opened)
+
+
+async def _closed(opened: Sequence[EventLog]) -> None:
+    """A log that does not end would hold up the whole run."""
     for log in opened:
-        await log.close()
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await log.close()
+        except TimeoutError:
+            pytest.fail(f"{log!r} is not closed after {CLOSE_SECONDS:g} s")

@@ -15,6 +15,7 @@ from penstock.record import NewRecord, Partition, Record
 
 OpenLog = Callable[[], EventLog]
 PATIENCE_SECONDS = 60.0
+WORK_SECONDS = 3 * PATIENCE_SECONDS
 
 
 def unique(name: str) -> str:
@@ -160,7 +161,9 @@ class Echo(Worker):
         self._committing = asyncio.Lock()
 
     async def work(self, until: Callable[[], bool]) -> None:
+        end = time.monotonic() + WORK_SECONDS
         while not until():
+            assert time.monotonic() < end, f"still not over: read {len(self.read)}, owns {sorted(self.owned)}"
             await self.poll(50)
             await self._commit(set(self.owned))
 

@@ -266,7 +266,9 @@ LAST = 1_000
 
 async def until_the_last(worker: Worker, shop: Shop) -> None:
     """Every event that is left is answered with itself."""
+    end = time.monotonic() + PATIENCE_SECONDS
     while b"%d" % LAST not in values(worker.read):
+        assert time.monotonic() < end, f"the last event never came; read: {values(worker.read)}"
         if records := await worker.poll():
             await answer(worker, shop, *[record.value for record in records])
 
@@ -312,11 +314,12 @@ async def test_a_login_that_ends_is_said_and_waited_for(shop, open_kafka, caplog
 
 async def answered_in_the_end(worker: Worker, shop: Shop, result: bytes) -> None:
     """As the engine does: weather is waited out with the same act."""
-    while True:
-        try:
-            return await answer(worker, shop, result)
-        except LogUnavailable:
-            await asyncio.sleep(0.2)
+    async with asyncio.timeout(2 * PATIENCE_SECONDS):
+        while True:
+            try:
+                return await answer(worker, shop, result)
+            except LogUnavailable:
+                await asyncio.sleep(0.2)
 
 
 # --- secrets --------------------------------------------------------------------------------------------------------

@@ -36,7 +36,8 @@ class Arrivals:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join()
+        self._thread.join(60)
+        assert not self._thread.is_alive(), "the plain consumer does not close"
 
     def standstill_seconds(self, task: str, since: float, until: float) -> float:
         """The longest time within these in which the task had no result."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 from base64 import b64decode
+from collections import deque
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.engine.checkpoint import Checkpoint
 from penstock.engine.room import MapRoom
-from penstock.log.offset_map import OffsetMap, longest_span, room_in_runs
+from penstock.log.offset_map import OffsetMap, longest_span, room_in_pieces, room_in_runs
 from penstock.record import Partition
 
 P = Partition("events", 3)
@@ -105,6 +106,59 @@ def test_a_gap_with_nothing_open_before_it_is_no_obstacle() -> None:
     checkpoint.advance()
     room.refresh()
     assert room.takes(P, (1 << 40) + 10_000_000)
+
+
+def test_a_full_worker_reads_on_behind_slow_calls() -> None:
+    """With one partition: three slow calls of 50 and 17,000 in flight at the front, answered as they come back, for 200,000 offsets."""
+    rng = random.Random(5)
+    checkpoint, room = started(4096)
+    first, in_flight = 1 << 40, deque[int]()
+    slow = {first + begin + number for begin in (3, 20_007, 60_001) for number in range(50)}
+    for offset in range(first, first + 200_000):
+        if not offset % 500:
+            room.refresh()
+        assert room.takes(P, offset), f"stopped after {offset - first}"
+        checkpoint.track(P, offset)
+        if offset in slow:
+            continue
+        in_flight.append(offset)
+        if len(in_flight) > 17_000:
+            checkpoint.resolve(P, 1, in_flight[at := rng.randrange(300)])
+            del in_flight[at]
+        if not offset % 10_000:
+            checkpoint.advance()
+    checkpoint.resolve(P, 1, in_flight.popleft())
+    ((_, done, _),) = checkpoint.advance()
+    assert len(done.encode(TOPIC_ID)) <= 4096
+
+
+@given(st.integers(0, 2**32))
+@settings(max_examples=40)
+def test_room_in_pieces_is_a_bound(seed: int) -> None:
+    """Whichever open offsets are done first, and wherever the watermark then stands, the map is no longer than was counted."""
+    rng = random.Random(seed)
+    base = rng.randrange(1 << 40)
+    bits, at, opened = 0, 0, []
+    for _ in range(rng.randrange(1, 12)):
+        zeros, ones = rng.choice([1, 5, 60, 3_000]), rng.choice([1, 9, 70, 20_000])
+        opened += range(at, at + zeros)
+        at += zeros
+        bits |= ((1 << ones) - 1) << at
+        at += ones
+    left = room_in_pieces(OffsetMap(base, bits), base + at, 1_000_000)
+    for _ in range(rng.randrange(400)):  # offsets that come, one by one or behind gaps
+        step = rng.choice([0, 0, 0, 3, 50, 900])
+        bits |= ((1 << step) - 1) << at
+        opened.append(at + step)
+        left = left.with_open(base + at + step)
+        at += step + 1
+    taken = longest_span(1_000_000) // 8 - left.bytes
+    for share in (0.0, 0.1, 0.5, 0.9):
+        some = bits
+        for zero in opened[1:] if rng.random() < 0.5 else opened:
+            some |= (rng.random() < share) << zero
+        payload = b64decode(OffsetMap(base, some).normalised().encode().split(";")[3][1:])
+        assert len(payload) - 4 <= taken
 
 
 @given(st.integers(0, 2**32))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,6 +16,7 @@ from penstock.log.kafka.client_lines import REPEAT_SECONDS, Sparse
 from penstock.log.kafka.connection import PROTECTED, Connection
 from penstock.log.kafka.held import Held
 from penstock.record import Partition, Record
+from penstock.settings import load_settings
 
 SECRET = "hunter2-and-more"
 
@@ -51,6 +53,39 @@ def test_secrets_are_never_shown():
     with pytest.raises(SettingsError) as refused:
         connection.producer({"partitioner": SECRET})
     assert SECRET not in str(refused.value)
+
+
+KEPT = [
+    "sasl.password",
+    "ssl.key.password",
+    "ssl.keystore.password",
+    "ssl.key.pem",
+    "sasl.oauthbearer.client.secret",
+    "sasl.oauthbearer.client.credentials.client.secret",
+    "sasl.oauthbearer.config",
+    "sasl.oauthbearer.assertion.private.key.pem",
+    "sasl.oauthbearer.assertion.private.key.passphrase",
+    "sasl.kerberos.kinit.cmd",
+    "sasl.jaas.config",
+]
+"""Properties of librdkafka that are secrets, or may hold one; the last is Java's, and given by mistake."""
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_each_property_that_may_hold_a_secret_is_kept(name, caplog):
+    """Settings as shown, their repr, the error about the property and what is logged of it: its value is in none of them."""
+    caplog.set_level(logging.DEBUG)
+    loaded = load_settings(assignments=[f"kafka.{name}={SECRET}", "log=kafka:localhost:9092"])
+    properties = loaded.settings.kafka_properties()
+    assert properties == {name: SECRET}
+    said = [repr(loaded), str(loaded.settings), loaded.settings.model_dump_json(), str(loaded.entries())]
+    connection = Connection("localhost:9092", properties, KafkaOptions())
+    said += [repr(connection), connection.redacted(f"{name}: {SECRET} is wrong")]
+    try:
+        connection.admin()
+    except SettingsError as told:
+        said += [str(told), repr(told), "".join(traceback.format_exception(told))]
+    assert [text for text in (*said, caplog.text) if SECRET in text] == []
 
 
 @pytest.mark.parametrize("address", ["", "localhost:", "local host:9092", "a:1,,b:2", "host:port", "kafka://"])

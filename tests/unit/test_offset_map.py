@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64decode
+from itertools import groupby
 
 import pytest
 from hypothesis import example, given
@@ -37,7 +38,24 @@ def reference_runs(bits: int) -> list[int]:
 
 def reference_size(bits: int) -> int:
     runs = sum(max(1, -(-length.bit_length() // 7)) for length in reference_runs(bits))
-    return min(runs, -(-bits.bit_length() // 8))
+    return min(runs, -(-bits.bit_length() // 8), pieces_size(bits))
+
+
+def pieces_size(bits: int) -> int:
+    """Eight offsets at a time: seven or more equal bytes of ones or zeros are a number, what stands between is a number and itself."""
+    size = between = 0
+    for value, same in groupby(bits.to_bytes(-(-bits.bit_length() // 8), "little")):
+        count = len(list(same))
+        if value not in (0, 255) or count < 7:
+            between += count
+            continue
+        size += number_size(between) + between + number_size(count)
+        between = 0
+    return size + number_size(between) + between
+
+
+def number_size(count: int) -> int:
+    return -(-(count << 2).bit_length() // 7) if count else 0
 
 
 @given(bases, gap_sets, topic_ids)
@@ -61,14 +79,30 @@ def test_any_pattern_of_bits_is_read_back(bits: int) -> None:
 
 @given(gap_sets.filter(bool))
 def test_the_shorter_encoding_wins(above: set[int]) -> None:
-    """The payload is as long as the shorter of run lengths and plain bits, and not a byte longer."""
+    """The payload is as long as the shortest of run lengths, plain bits and pieces of both, and not a byte longer."""
     done = map_of(0, above)
     payload = b64decode(done.encode().split(";")[3][1:])
     assert len(payload) - 4 == reference_size(done.bits)
 
 
-def test_both_encodings_are_used() -> None:
-    """Few long runs are written as runs, alternating offsets as bits."""
+@given(
+    bases, st.lists(st.tuples(st.integers(1, 3_000), st.sampled_from(["open", "done", "mixed"])), min_size=1), st.data()
+)
+def test_stretches_of_all_kinds_are_read_back(base: int, stretches: list[tuple[int, str]], data) -> None:
+    """Long runs beside what is half done, as a partition behind slow calls has them, wherever the watermark stands."""
+    random, bits, at = data.draw(st.randoms(use_true_random=False)), 0, 0
+    for length, kind in stretches:
+        some = {"open": 0, "done": (1 << length) - 1, "mixed": random.getrandbits(length)}[kind]
+        bits |= some << at
+        at += length
+    assert OffsetMap.decode(OffsetMap(base, bits).encode("t"), base=base, topic_id="t").bits == bits
+
+
+def test_each_encoding_is_used() -> None:
+    """Few long runs are written as runs, alternating offsets as bits, both together as pieces."""
+    half_done = map_of(5, set(range(100, 90_000)) | set(range(90_000, 99_000, 2))).encode()
+    assert half_done.split(";")[3][0] == "p"
+    assert len(half_done) < 1_700
     long_run = OffsetMap(0, ((1 << 900) - 1) << 1).encode()
     alternating = map_of(0, set(range(1, 900, 2))).encode()
     assert long_run.split(";")[3][0] == "r"

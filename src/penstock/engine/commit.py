@@ -38,6 +38,8 @@ logger = logging.getLogger("penstock.engine")
 MOST_WAIT_SECONDS = 2.0
 LOG_PATIENCE_SECONDS = 300.0
 """Whatever the weather, the log answers every request within this time, if only with an error; else it hangs."""
+LAST_WORD_SECONDS = 25.0
+"""So long beyond its deadline a commit that is under way is waited for: the log may be looking whether it happened."""
 
 
 @dataclass(slots=True)
@@ -64,6 +66,8 @@ class Committer:
         self._counts = counts
         self._spend = spend or Spend(SpendOptions())
         self._lock = asyncio.Lock()
+        self._is_in_doubt = False
+        """An act was given up while the log had it: it may yet be written, so nothing of it may be written again."""
         self._parts: list[_Part] = []
         self._waste: list[NewRecord] = []
 
@@ -121,7 +125,8 @@ class Committer:
             logger.warning("%s: an earlier commit still waits for the log at the deadline", self._task.name)
             return
         try:
-            await self._commit(deadline)
+            if not self._is_in_doubt:
+                await self._commit(deadline)
         finally:
             self.pulse.rest()
             self._lock.release()
@@ -130,6 +135,7 @@ class Committer:
         """The last act: what is claimed of the budget and not spent is given back with it."""
         self._spend.close(self._task.name)
         await self.commit(deadline)
+        self._is_in_doubt |= self._lock.locked()
 
     async def _commit(self, deadline: float | None) -> None:
         self.changed.clear()
@@ -142,7 +148,7 @@ class Committer:
             self.pulse.expect(LOG_PATIENCE_SECONDS)
             started = time.monotonic()
             try:
-                await self._consumer.commit(Progress(tuple(part.progress for part in self._parts), waste + spent))
+                await self._write(Progress(tuple(part.progress for part in self._parts), waste + spent), deadline)
             except PartitionsLost as lost:
                 self._counts.log_errors["commit"] += 1
                 self._drop(lost.partitions)
@@ -150,11 +156,23 @@ class Committer:
                 tries += 1
                 if not await self._wait(weather, tries, deadline):
                     return
+            except TimeoutError:
+                self._is_in_doubt = True
+                logger.error(  # noqa: TRY400 - whose stack it is says nothing
+                    "%s: the log does not say whether the last commit was written; what was not is asked again",
+                    self._task.name,
+                )
+                return
             else:
                 self._counts.commit_seconds.observe(time.monotonic() - started)
                 self._spend.written(self._task.name)
                 self._written(len(waste))
         self.trouble.end()
+
+    async def _write(self, progress: Progress, deadline: float | None) -> None:
+        patience = None if deadline is None else max(0.0, deadline - time.monotonic()) + LAST_WORD_SECONDS
+        async with asyncio.timeout(patience):
+            await self._consumer.commit(progress)
 
     def _gather(self) -> None:
         now_ms = time.time_ns() // 1_000_000

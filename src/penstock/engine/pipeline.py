@@ -100,10 +100,8 @@ class Pipeline:
         self._calls: dict[asyncio.Task[None], list[Item]] = {}
         self._consumer: Consumer | None = None
         self._leaving: set[Partition] = set()
-        self._wake_calls = asyncio.Event()
-        self._wake_intake = asyncio.Event()
+        self._wake_calls, self._wake_intake, self._faulted = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._fault: BaseException | None = None
-        self._faulted = asyncio.Event()
         self._poll_trouble = Trouble()
         self._pulses = {"intake": Pulse("intake"), "calls": Pulse("calls"), "commits": self._committer.pulse}
         self._loops: list[asyncio.Task[None]] = []
@@ -285,8 +283,10 @@ class Pipeline:
         """Finish what was asked, drop what was not, commit; after this returns they are not ours."""
         self.counts.rebalances["revoked"] += 1
         leaving = set(partitions)
-        await self._drain(leaving, deadline)
-        self._forget(leaving, "revoked before the answer was committed")
+        try:
+            await self._drain(leaving, deadline)
+        finally:  # also where the log has no more patience
+            self._forget(leaving, "revoked before the answer was committed")
 
     async def lost(self, partitions: Sequence[Partition]) -> None:
         """They are gone already: what was answered for them is waste."""

@@ -3,7 +3,7 @@
 checkpoint → [room] → intake
 
 Up to a span that fits whatever happens, nothing is counted. Beyond it one slow item costs next to nothing, because what is
-done behind it is one long run; then the number of open offsets is what is bounded.
+done behind it is one long run; then what is open is what is bounded: by the runs it may come to, or by the bytes it stands in.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from penstock.log.offset_map import OffsetMap, longest_span, room_in_runs
+from penstock.log.offset_map import OffsetMap, PiecesRoom, longest_span, room_in_pieces, room_in_runs
 
 if TYPE_CHECKING:
     from penstock.engine.cascade import Ending
@@ -31,6 +31,8 @@ class _Left:
     base: int
     next: int
     bytes: int
+    """Written as runs."""
+    pieces: PiecesRoom
 
 
 class MapRoom:
@@ -62,8 +64,9 @@ class MapRoom:
         base, bits, end = self._checkpoint.extent(partition)
         if end - base < self._span * 3 // 4 or bits.bit_count() == end - base:
             return True
-        left_bytes = room_in_runs(OffsetMap(base, bits), end, self._max_bytes)
-        return end - base < MAX_SPAN * 3 // 4 and left_bytes > self._span // 32
+        done = OffsetMap(base, bits)
+        left = max(room_in_runs(done, end, self._max_bytes), room_in_pieces(done, end, self._max_bytes).bytes)
+        return end - base < MAX_SPAN * 3 // 4 and left > self._span // 32
 
     def _takes(self, partition: Partition, offset: int) -> bool:
         base, bits, end = self._checkpoint.extent(partition)
@@ -73,10 +76,12 @@ class MapRoom:
         if partition not in self._left:
             is_nothing_open = bits.bit_count() == end - base  # then the watermark moves up to whatever comes
             done = OffsetMap(end) if is_nothing_open else OffsetMap(base, bits)
-            self._left[partition] = _Left(done.base, end, room_in_runs(done, end, self._max_bytes))
+            runs, pieces = room_in_runs(done, end, self._max_bytes), room_in_pieces(done, end, self._max_bytes)
+            self._left[partition] = _Left(done.base, end, runs, pieces)
         left = self._left[partition]
         if offset - left.base >= MAX_SPAN and left.base < left.next:
             return False
         left.bytes -= 1 if offset == left.next else ALONE
+        left.pieces = left.pieces.with_open(offset)
         left.next = offset + 1
-        return left.bytes >= 0
+        return left.bytes >= 0 or left.pieces.bytes >= 0

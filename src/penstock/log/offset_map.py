@@ -2,13 +2,14 @@
 
 checkpoint → [offset map] → log's commit metadata → intake after a restart
 
-In memory the map is one integer: bit i stands for offset `base + i`. As text it is run lengths or the bits themselves,
-whichever is shorter, with the format's version, the topic's id and the base offset before it and a checksum behind:
-what was cut or changed on its way raises, it never becomes another set.
+In memory the map is one integer: bit i stands for offset `base + i`. As text it is run lengths, the bits themselves, or
+bits with long runs of equal bytes as lengths, whichever is shortest, with the format's version, the topic's id and the base
+offset before it and a checksum behind: what was cut or changed on its way raises, it never becomes another set.
 """
 
 from __future__ import annotations
 
+import re
 from base64 import b64decode, b64encode
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
@@ -22,6 +23,10 @@ VERSION = "1"
 _EMPTY = "-"
 _HEAD_BYTES = len(VERSION) + 36 + 20 + 3 + 1
 _RUN_BYTES = 3
+_LEAST_RUN = 7
+"""Equal bytes that are worth a length: what tells it and where the next bits begin takes six at most."""
+_EQUAL = re.compile(rb"\xff{%d,}|\x00{%d,}" % (_LEAST_RUN, _LEAST_RUN))
+_OPEN = re.compile(rb"[^\x00](?:\x00{0,%d}[^\x00])*" % (_LEAST_RUN - 1))
 
 
 class OffsetMap(NamedTuple):
@@ -73,7 +78,7 @@ class OffsetMap(NamedTuple):
         head = f"{VERSION};{topic_id};{self.base};"
         if not self.bits:
             return head + _EMPTY
-        kind, payload = _shorter(self.bits)
+        kind, payload = _shortest(self.bits, self.base % 8)
         check = crc32(payload, crc32(head.encode())).to_bytes(4, "little")
         return head + kind + b64encode(payload + check).decode()
 
@@ -94,7 +99,7 @@ class OffsetMap(NamedTuple):
             )
         try:
             written_id, written_base, content = rest.split(";", 2)
-            bits = 0 if content == _EMPTY else _checked(text[: -len(content)], content)
+            bits = 0 if content == _EMPTY else _checked(text[: -len(content)], content, int(written_base) % 8)
             is_ours = int(written_base) == base and written_id == topic_id
         except (ValueError, IndexError) as error:
             raise LogDamaged(f"the offset map in the commit metadata is damaged ({error}): {text[:80]!r}") from error
@@ -128,19 +133,67 @@ def room_in_runs(done: OffsetMap, end: int, max_bytes: int) -> int:
     return _most_payload(max_bytes) - open_ - _RUN_BYTES * (bits & ~(bits << 1)).bit_count()
 
 
+class PiecesRoom(NamedTuple):
+    """What is left for offsets behind those that are tracked, where long runs of equal bytes are written as lengths."""
+
+    bytes: int
+    last_byte: int
+    """The last one with an open offset: offset // 8."""
+
+    def with_open(self, offset: int) -> PiecesRoom:
+        """After one more open offset behind all others."""
+        further = offset // 8 - self.last_byte
+        return PiecesRoom(self.bytes - min(further, 1 + 2 * _RUN_BYTES), offset // 8)
+
+
+def room_in_pieces(done: OffsetMap, end: int, max_bytes: int) -> PiecesRoom:
+    """Likewise, as bits with long runs as lengths: a byte for each eight offsets of which one is open.
+
+    Bytes stand where the offsets do (offset // 8), so that a watermark that moves up shifts nothing. A stretch of bytes with open
+    offsets costs itself and two lengths at most, whatever of it is done first: a run inside it is written as a length only
+    where that is not longer.
+    """
+    pad = done.base % 8
+    opened = (~done.bits & ((1 << max(0, end - done.base)) - 1)) << pad
+    stretches = [match.span() for match in _OPEN.finditer(_bytes_of(opened))]
+    taken = sum(stop - start for start, stop in stretches) + 2 * _RUN_BYTES * len(stretches) + _RUN_BYTES
+    last = done.base // 8 + stretches[-1][1] - 1 if stretches else end // 8 - 2 * _LEAST_RUN
+    return PiecesRoom(_most_payload(max_bytes) - taken, last)
+
+
 def _most_payload(max_bytes: int) -> int:
     return (max_bytes - _HEAD_BYTES) // 4 * 3 - 4
 
 
-def _shorter(bits: int) -> tuple[str, bytes]:
-    """Kind and payload: the bits themselves, or the lengths of their runs where those are not longer."""
-    raw_bytes = (bits.bit_length() + 7) // 8
+def _shortest(bits: int, pad: int) -> tuple[str, bytes]:
+    """Kind and payload: the lengths of runs, the bits themselves, or pieces of both; of equals the first."""
+    plain = _bytes_of(bits)
     edges = bits ^ bits << 1
-    if edges.bit_count() <= raw_bytes:  # a run takes a byte at least
-        runs = _runs(edges)
-        if len(runs) <= raw_bytes:
-            return "r", runs
-    return "b", bits.to_bytes(raw_bytes, "little")
+    is_short = edges.bit_count() <= len(plain)  # a run takes a byte at least
+    found = [("r", _runs(edges))] if is_short else []
+    return min([*found, ("b", plain), ("p", _pieces(bits, pad))], key=lambda one: len(one[1]))
+
+
+def _bytes_of(bits: int) -> bytes:
+    return bits.to_bytes((bits.bit_length() + 7) // 8, "little")
+
+
+def _pieces(bits: int, pad: int) -> bytes:
+    """Pairs of a number and what it tells: how many bytes follow (times 4), or how many zeros (1) or ones (2) stand there."""
+    data = _bytes_of((bits << pad) | ((1 << pad) - 1))
+    out, at = bytearray(), 0
+    for run in _EQUAL.finditer(data):
+        _literal(out, data[at : run.start()])
+        _varint(out, (run.end() - run.start()) << 2 | (2 if data[run.start()] else 1))
+        at = run.end()
+    _literal(out, data[at:])
+    return bytes(out)
+
+
+def _literal(out: bytearray, data: bytes) -> None:
+    if data:
+        _varint(out, len(data) << 2)
+        out += data
 
 
 def _runs(edges: int) -> bytes:
@@ -156,15 +209,33 @@ def _runs(edges: int) -> bytes:
     return bytes(out)
 
 
-def _checked(head: str, content: str) -> int:
+def _checked(head: str, content: str, pad: int) -> int:
     """The bits of a payload whose checksum holds."""
     kind, checked = content[0], b64decode(content[1:], validate=True)
     payload, check = checked[:-4], checked[-4:]
     if crc32(payload, crc32(head.encode())).to_bytes(4, "little") != check:
         raise ValueError("its checksum does not hold")
+    if kind == "p":
+        return _joined(payload) >> pad
     if kind not in ("r", "b"):
         raise ValueError(f"unknown kind {kind!r}")
     return _bits(payload) if kind == "r" else int.from_bytes(payload, "little")
+
+
+def _joined(pieces: bytes) -> int:
+    out, at = bytearray(), 0
+    while at < len(pieces):
+        stop = at
+        while pieces[stop] > 0x7F:
+            stop += 1
+        (number,) = _varints(pieces[at : stop + 1])
+        count, what, at = number >> 2, number & 3, stop + 1
+        if what == 0:
+            out += pieces[at : at + count]
+            at += count
+        else:
+            out += (b"\x00", b"\xff")[what - 1] * count
+    return int.from_bytes(out, "little")
 
 
 def _bits(runs: bytes) -> int:

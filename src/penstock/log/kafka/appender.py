@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import KafkaException
 
-from penstock.errors import PenstockError
+from penstock.errors import LogUnavailable
 from penstock.log.kafka.faults import meaning
 from penstock.log.kafka.writing import settings_of
 from penstock.record import NewRecord, Position
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from penstock.log.kafka.connection import Connection
 
 QUEUE_FULL_SECONDS = 0.01
+REPORT_SLACK_SECONDS = 10.0
+"""librdkafka tells of every record within `message.timeout.ms`."""
+LAST_REPORTS_SECONDS = 5.0
 
 
 class Appender:
@@ -29,16 +33,36 @@ class Appender:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._producer: Any = None
-        self._thread: threading.Thread | None = None
-        self._is_closed = threading.Event()
+        self._sender: _Sender | None = None
 
     async def append(self, records: Sequence[NewRecord]) -> list[Position]:
         """Write them; durable when this returns. On an exception some of them may be written."""
         if not records:
             return []
-        producer = self._started()
+        sender = self._started()
         waiting = _Waiting(len(records), asyncio.get_running_loop())
+        seconds = self._connection.options.request_timeout_seconds + REPORT_SLACK_SECONDS
+        try:
+            async with asyncio.timeout(seconds):
+                await self._enqueue(sender.producer, records, waiting)
+                return await waiting.done
+        except TimeoutError:
+            raise LogUnavailable(
+                f"appending to {records[0].topic}: not told within {seconds:g} s whether it is written ({self._connection.last_error})"
+            ) from None
+        except KafkaException as error:
+            if error.args[0].fatal() and self._sender is sender:
+                self._sender = None
+                await asyncio.to_thread(sender.stop)
+            raise meaning(error.args[0], "appending", self._connection) from error
+
+    def close(self) -> None:
+        """Give back the producer; what is still queued is waited for by its callers, not here."""
+        sender, self._sender = self._sender, None
+        if sender is not None:
+            sender.stop()
+
+    async def _enqueue(self, producer: Any, records: Sequence[NewRecord], waiting: _Waiting) -> None:
         for number, record in enumerate(records):
             settings = {**settings_of(record), "on_delivery": waiting.report(number)}
             while True:
@@ -50,34 +74,32 @@ class Appender:
                     raise meaning(error.args[0], f"appending to {record.topic}", self._connection) from error
                 else:
                     break
-        try:
-            return await waiting.done
-        except KafkaException as error:
-            if error.args[0].fatal():
-                await asyncio.to_thread(self.close)
-                self._is_closed.clear()
-            raise self._failed(error) from error
 
-    def close(self) -> None:
-        """Give back the producer; what is still queued is waited for by its callers, not here."""
-        self._is_closed.set()
-        thread, self._thread = self._thread, None
-        self._producer = None
-        if thread is not None:
-            thread.join()
-
-    def _failed(self, error: KafkaException) -> PenstockError:
-        return meaning(error.args[0], "appending", self._connection)
-
-    def _started(self) -> Any:
-        if self._producer is None:
+    def _started(self) -> _Sender:
+        if self._sender is None:
             timeout_ms = int(self._connection.options.request_timeout_seconds * 1000)
-            self._producer = self._connection.producer({"message.timeout.ms": timeout_ms, "linger.ms": 5})
-            self._thread = threading.Thread(
-                target=_serve, args=(self._producer, self._is_closed), name="penstock-kafka-append", daemon=True
-            )
-            self._thread.start()
-        return self._producer
+            self._sender = _Sender(self._connection.producer({"message.timeout.ms": timeout_ms, "linger.ms": 5}))
+        return self._sender
+
+
+class _Sender:
+    """A producer and the thread that hears its reports: they end together, and who appends meanwhile starts another."""
+
+    def __init__(self, producer: Any) -> None:
+        self.producer = producer
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name="penstock-kafka-append", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Hears the last reports first, within seconds."""
+        self._is_over.set()
+        self._thread.join(2 * LAST_REPORTS_SECONDS)
+
+    def _serve(self) -> None:
+        while not self._is_over.is_set():
+            self.producer.poll(0.1)
+        self.producer.flush(LAST_REPORTS_SECONDS)
 
 
 class _Waiting:
@@ -97,7 +119,8 @@ class _Waiting:
                 self._positions[number] = Position(message.topic(), message.partition(), message.offset())
             self._left -= 1
             if not self._left:
-                self._loop.call_soon_threadsafe(self._finish)
+                with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                    self._loop.call_soon_threadsafe(self._finish)
 
         return told
 
@@ -108,9 +131,3 @@ class _Waiting:
             self.done.set_exception(KafkaException(self._error))
         else:
             self.done.set_result(self._positions)
-
-
-def _serve(producer: Any, is_closed: threading.Event) -> None:
-    while not is_closed.is_set():
-        producer.poll(0.1)
-    producer.flush(5)

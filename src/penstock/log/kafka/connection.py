@@ -25,7 +25,7 @@ T = TypeVar("T")
 logger = logging.getLogger("penstock.log.kafka")
 
 CLASSIC_ONLY = ("session.timeout.ms", "heartbeat.interval.ms", "group.protocol.type")
-SECRET = re.compile(r"password|secret|token|key\.pem|keystore|jaas|oauthbearer\.config|private", re.IGNORECASE)
+SECRET = re.compile(r"password|passphrase|secret|token|\.pem$|jaas|kinit\.cmd|oauthbearer\.config", re.IGNORECASE)
 ADDRESS = re.compile(r"(\w+://)?(\[[0-9A-Fa-f:.]+\]|[^\s,:/\[\]]+)(:\d{1,5})?")
 DEFAULTS: Mapping[str, Any] = {
     "client.id": "penstock",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from penstock.log.base import Progress
+    from penstock.log.kafka.options import KafkaOptions
     from penstock.log.kafka.ownership import Ownership
     from penstock.log.kafka.two_steps import TwoStepCommitter
     from penstock.record import Partition, Record
@@ -48,9 +49,10 @@ class KafkaConsumer:
         held: Held,
         consumer_thread: ThreadPoolExecutor,
         commit_thread: ThreadPoolExecutor,
-        max_record_bytes: int,
+        options: KafkaOptions,
     ) -> None:
-        self.max_record_bytes = max_record_bytes
+        self.max_record_bytes = options.max_record_bytes
+        self._last_look_seconds = options.revoke_seconds
         self._membership, self._committer, self._ownership, self._held = membership, committer, ownership, held
         self._consumer_thread, self._commit_thread = consumer_thread, commit_thread
         self._paused: set[Partition] = membership.paused
@@ -148,9 +150,12 @@ class KafkaConsumer:
     async def _close(self) -> None:
         loop = asyncio.get_running_loop()
         self._membership.come_back()
+        # Leaving waits for the commit under way, and that may be looking for its outcome in a cluster that is gone.
+        giving_up = loop.call_later(self._last_look_seconds, self._committer.stop)
         try:
             await loop.run_in_executor(self._consumer_thread, self._membership.leave)
         finally:
+            giving_up.cancel()
             self._committer.stop()
             await loop.run_in_executor(self._commit_thread, self._committer.close)
             self._consumer_thread.shutdown(wait=False)

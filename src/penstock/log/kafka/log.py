@@ -151,9 +151,7 @@ class KafkaLog:
             for thread in threads:
                 thread.shutdown(wait=False)
             raise
-        return KafkaConsumer(
-            membership, committer, ownership, held, threads[0], threads[1], self._options.max_record_bytes
-        )
+        return KafkaConsumer(membership, committer, ownership, held, threads[0], threads[1], self._options)
 
     def _committer(
         self, group: str, slot: str, ownership: Ownership, membership: Membership, errands: Errands
