@@ -375,7 +375,7 @@ async def test_the_final_one_makes_a_waiting_provisional_one_superfluous(shop: S
 
 
 async def test_a_final_one_of_the_same_batch_is_not_overtaken(shop: Shop) -> None:
-    """The provisional one fails once while others pass: it is not sent behind the final one that stands in the same batch."""
+    """The provisional one fails once while others pass: it comes before the final one of the same batch or never."""
     failed: list[str] = []
 
     def fails_once(found: Received) -> web.Response | None:
@@ -396,7 +396,8 @@ async def test_a_final_one_of_the_same_batch_is_not_overtaken(shop: Shop) -> Non
         await sink.close()
     assert failed
     assert shop.receiver.labels() == {"a": "good", "b": "good"}
-    assert [one.type for one in shop.receiver.taken if one.data["event_id"] == "a"] == ["penstock.result.v1"]
+    types = [one.type for one in shop.receiver.taken if one.data["event_id"] == "a"]
+    assert types in (["penstock.result.v1"], ["penstock.provisional.v1", "penstock.result.v1"])
 
 
 def test_what_is_under_way_is_not_superseded(shop: Shop) -> None:

@@ -293,6 +293,7 @@ class Admin:
     def _committed_now(
         self, group: str, partitions: Sequence[Partition]
     ) -> tuple[dict[Partition, Committed], frozenset[Partition]]:
+        self._result(self._asked("describe_consumer_groups", [group])[group], f"group {group!r}")  # DESIGN.md: a crash
         asked = ConsumerGroupTopicPartitions(group, [TopicPartition(p.topic, p.number) for p in partitions])
         future = next(iter(self._asked("list_consumer_group_offsets", [asked], require_stable=True).values()))
         found, unsettled = {}, set()
