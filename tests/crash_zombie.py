@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from crash import Stage
     from crash_worker import WorkerProcess
 
-PATIENCE_SECONDS = 90.0
+PATIENCE_SECONDS = 240.0
 TRIES = 10
 
 

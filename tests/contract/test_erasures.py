@@ -16,7 +16,7 @@ from penstock.engine.retry import RetryOptions
 from penstock.erasure import read_erasure
 from penstock.log.base import EventLog, TopicSpec
 from penstock.log.sqlite import SqliteLog
-from penstock.log.state import STATE_TOPIC
+from penstock.log.topics import state_spec
 
 SECRET = "Ada Lovelace lives at 12 Example Street"
 PARTITIONS = 3
@@ -47,7 +47,7 @@ async def task_on(log: EventLog, tier: ScriptedTier, **results: Any) -> Task[Any
     task = make_task(tier, input=Diary, decode=read_entry, reads=f"{name}-in", writes=f"{name}-out")
     task = replace(task, name=name, dead_letters=f"{name}-dlq")
     plain = [TopicSpec(topic, PARTITIONS) for topic in (task.reads, task.dead_letters, task.retry_topic)]
-    state = TopicSpec(STATE_TOPIC, 1, retention_ms=None, is_compacted=True)
+    state = state_spec()
     await log.create_topics([*plain, TopicSpec(task.writes, PARTITIONS, **results), state])
     return task
 
@@ -131,7 +131,6 @@ async def test_a_compacted_results_topic_loses_the_text(log):
         await until(lambda: holds(SECRET), 60)
         await log.append([deletion(task, 1)])
         await settle(log, task)
-    assert await holds(SECRET), "until the log has cleaned up, readers obey the tombstone"
 
     async def is_gone() -> bool:
         # The segment that is written to is never cleaned: something must come behind it.

@@ -26,6 +26,7 @@ async def test_stopped_workers_pay_nothing_twice(tmp_path):
         producing = asyncio.create_task(made.produce(2_500, 250, seed=3))
         for worker in [made.workers[0], made.workers[2], made.workers[0]]:
             await asyncio.sleep(2.5)
+            await made.until_owned(4)  # one that is still starting has no drain to prove
             worker.signal(signal.SIGTERM)
             assert await worker.stopped() == 0
             worker.start()

@@ -25,7 +25,7 @@ from sink_feed import TASK, Feeder, made_topics
 RESULTS = 6_000
 KILLS = 6
 PARTITIONS = 4
-PATIENCE_SECONDS = 120.0
+PATIENCE_SECONDS = 240.0
 
 
 def deliver_into(url: str) -> list[str]:

@@ -12,6 +12,7 @@ import sys
 import urllib.request
 import uuid
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,18 +47,22 @@ class Shop:
             f'log = "kafka:{self.bootstrap}"\n[kafka_log]\ndelivery = "{delivery}"\n[ops]\nport = 0\n'
         )
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """A command whose every word goes into one stream."""
+    def start(self, *arguments: str, stderr: int = subprocess.STDOUT) -> subprocess.Popen[str]:
+        """A command whose every word goes into one stream, unless told otherwise."""
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("PENSTOCK_", "ANTHROPIC_"))}
         return subprocess.Popen(
             [sys.executable, "-m", "penstock.cli", *arguments],
             cwd=self._directory, env=clean, text=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr,
         )  # fmt: skip
 
-    def said(self, *arguments: str) -> str:
+    def data(self, *arguments: str) -> Any:
+        """What a command prints as JSON; what it remarks of other tests' groups stands on stderr."""
+        return json.loads(self.said(*arguments, stderr=subprocess.DEVNULL))
+
+    def said(self, *arguments: str, stderr: int = subprocess.STDOUT) -> str:
         """All that a command says; whether it succeeds is for other tests."""
-        process = self.start(*arguments)
+        process = self.start(*arguments, stderr=stderr)
         with killed_after(240, process):
             said = process.communicate()[0]
         assert process.returncode != -signal.SIGKILL, f"penstock {' '.join(arguments)}: no end within 240 s\n{said}"
@@ -98,7 +103,7 @@ def test_worker_status_and_metrics_say_it(shop):
         assert found
         assert f'delivery="{"at_least_once" if is_labelled else "exactly_once"}"' in found[0]
         assert is_labelled_in(shop.said("status")) is is_labelled
-        page = json.loads(shop.said("status", "--json"))
+        page = shop.data("status", "--json")
         assert page["delivery"] == ("at_least_once" if is_labelled else "exactly_once")
     finally:
         worker.terminate()
@@ -115,7 +120,7 @@ def _metrics(url: str) -> str:
 def test_the_doctor_says_it(shop):
     """A warning with what it means and what to do; with transactions it says that delivery is exactly once."""
     shop, is_labelled = shop
-    found = {f["check"]: f for f in json.loads(shop.said("doctor", "own:moderator", "--json"))["findings"]}
+    found = {f["check"]: f for f in shop.data("doctor", "own:moderator", "--json")["findings"]}
     told = json.dumps(found)
     assert is_labelled_in(told.replace(OFFERED, "")) is is_labelled
     if is_labelled:

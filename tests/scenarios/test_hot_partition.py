@@ -23,6 +23,7 @@ from penstock.errors import RecordsLost
 from penstock.log.base import EventLog, TopicSpec
 from penstock.log.offset_map import OffsetMap
 from penstock.log.state import STATE_TOPIC, read_state
+from penstock.log.topics import state_spec
 from penstock.record import NewRecord, Partition
 from penstock.settings import load_settings
 from penstock.wiring import open_log
@@ -51,7 +52,7 @@ class Ground:
     async def prepare(self) -> None:
         names = [self.name, f"{self.name}-results", f"{self.name}-dlq", "labeler.retry"]
         await self.log.create_topics([TopicSpec(name, partitions=2) for name in names])
-        await self.log.create_topics([TopicSpec(STATE_TOPIC, partitions=1, is_compacted=True)])
+        await self.log.create_topics([state_spec()])
 
     async def send(self, partition: int, texts: list[str], keys: int = 1_000_000) -> None:
         """One event for each text."""

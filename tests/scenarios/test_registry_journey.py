@@ -27,7 +27,7 @@ from penstock.engine.pipeline import Pipeline, PipelineOptions
 from penstock.errors import SettingsError
 from penstock.log.base import TopicSpec
 from penstock.log.sqlite import SqliteLog
-from penstock.log.state import STATE_TOPIC
+from penstock.log.topics import state_spec
 from penstock.testing import run
 from registry_events import MESSAGES, Review, a_message, a_review, written
 from schema_registry import LocalRegistry
@@ -83,7 +83,7 @@ async def place(request, tmp_path):
     log = _opened(request.param, tmp_path)
     place = Place(log, f"judge-{uuid.uuid4().hex[:8]}")
     names = (place.reads, f"{place.name}-results", f"{place.name}-dlq", f"{place.name}.retry")
-    await log.create_topics([*(TopicSpec(name, 2) for name in names), TopicSpec(STATE_TOPIC, 1, is_compacted=True)])
+    await log.create_topics([*(TopicSpec(name, 2) for name in names), state_spec()])
     yield place
     await log.close()
 
@@ -157,7 +157,7 @@ async def _one_result(task, tier, event):
     with tempfile.TemporaryDirectory() as directory:
         log = SqliteLog(Path(directory) / "events.db")
         names = (task.reads, task.writes, task.dead_letters, task.retry_topic)
-        await log.create_topics([*(TopicSpec(name, 1) for name in names), TopicSpec(STATE_TOPIC, 1, is_compacted=True)])
+        await log.create_topics([*(TopicSpec(name, 1) for name in names), state_spec()])
         await log.append([event])
 
         async def is_there():

@@ -21,7 +21,7 @@ from webhook_receiver import SECRET, Received, Receiver
 RESULTS = 2_000
 KILLS = 5
 PARTITIONS = 4
-PATIENCE_SECONDS = 120.0
+PATIENCE_SECONDS = 240.0
 
 
 def settings(port: int, database: str) -> str:

@@ -207,9 +207,7 @@ class Admin:
         """The topics that a group has committed something in, whether a transaction is open or not."""
 
         def asked() -> set[str]:
-            answers = self._asked("list_consumer_group_offsets", [ConsumerGroupTopicPartitions(group)])
-            told = self._result(next(iter(answers.values())), f"progress of group {group!r}")
-            return {tp.topic for tp in told.topic_partitions if tp.offset >= 0}
+            return {tp.topic for tp in self._offsets_of(group, None) if tp.offset >= 0}
 
         return self._settled(asked)
 
@@ -293,11 +291,8 @@ class Admin:
     def _committed_now(
         self, group: str, partitions: Sequence[Partition]
     ) -> tuple[dict[Partition, Committed], frozenset[Partition]]:
-        self._result(self._asked("describe_consumer_groups", [group])[group], f"group {group!r}")  # DESIGN.md: a crash
-        asked = ConsumerGroupTopicPartitions(group, [TopicPartition(p.topic, p.number) for p in partitions])
-        future = next(iter(self._asked("list_consumer_group_offsets", [asked], require_stable=True).values()))
         found, unsettled = {}, set()
-        for tp in self._result(future, f"progress of group {group!r}").topic_partitions:
+        for tp in self._offsets_of(group, partitions, require_stable=True):
             if tp.error is not None and tp.error.code() == KafkaError.UNSTABLE_OFFSET_COMMIT:
                 unsettled.add(Partition(tp.topic, tp.partition))
             elif tp.error is not None:
@@ -305,6 +300,17 @@ class Admin:
             elif tp.offset >= 0:
                 found[Partition(tp.topic, tp.partition)] = Committed(tp.offset, tp.metadata or "")
         return found, frozenset(unsettled)
+
+    def _offsets_of(
+        self, group: str, partitions: Sequence[Partition] | None, **settings: Any
+    ) -> Sequence[TopicPartition]:
+        """Of these partitions, or of all. Described first: a coordinator that is moving ends the process (DESIGN.md)."""
+        self._result(self._asked("describe_consumer_groups", [group])[group], f"group {group!r}")
+        wanted = None if partitions is None else [TopicPartition(p.topic, p.number) for p in partitions]
+        asked = ConsumerGroupTopicPartitions(group, wanted)
+        future = next(iter(self._asked("list_consumer_group_offsets", [asked], **settings).values()))
+        told: Sequence[TopicPartition] = self._result(future, f"progress of group {group!r}").topic_partitions
+        return told
 
     def _all_names(self) -> list[str]:
         self.check_connection()
