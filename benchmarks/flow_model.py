@@ -8,91 +8,14 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
+from benchmarks import flow_bursts as bursts
+from benchmarks.flow_figures import HEAD, Figures, figures, fleet, jain, use
 from benchmarks.flow_picture import picture
 from benchmarks.flow_world import START, Load, Task, World
 from penstock.simulator.limiter import Ramp, Rates
-
-WINDOW_SECONDS = 30.0
-
-
-@dataclass(frozen=True)
-class Figures:
-    """What came out of one scenario."""
-
-    name: str
-    workers: int
-    used: float
-    """Of the binding limit, foreign use included, after the first minute (or after the change)."""
-    refused: float
-    """Calls of the fleet answered 429, of all its calls from the first second on."""
-    fairness: float
-    """Jain's index over the workers that are equal."""
-    settled_seconds: float
-    """From the last change until use and fairness stay where they must be."""
-    above_share_seconds: float
-    """The most that any worker was ever above its granted share, as time of that share."""
-
-    def row(self) -> str:
-        """For the table."""
-        return (
-            f"{self.name:44} {self.workers:>3} {self.used:>7.1%} {self.refused:>7.2%} {self.fairness:>6.3f} "
-            f"{self.settled_seconds:>6.0f} s {self.above_share_seconds:>6.1f} s"
-        )
-
-
-HEAD = f"{'scenario':44} {'n':>3} {'used':>7} {'429':>7} {'Jain':>6} {'settled':>8} {'above':>8}"
-
-
-def use(world: World, begin: float, end: float, column: int = 3) -> dict[str, float]:
-    """What each one used of a limit in a span of time, as a part of the limit."""
-    limit = (world.rates.requests, world.rates.input_tokens, world.rates.output_tokens)[column - 1] / 60.0
-    found: dict[str, float] = {}
-    for entry in world.account.used:
-        if begin <= entry[0] < end:
-            found[entry[4]] = found.get(entry[4], 0.0) + float(entry[column]) / (limit * (end - begin))  # type: ignore[arg-type]
-    return found
-
-
-def jain(values: list[float]) -> float:
-    """1 where all have the same, 1/n where one has all."""
-    squares = sum(value * value for value in values)
-    return sum(values) ** 2 / (len(values) * squares) if squares else 0.0
-
-
-def figures(
-    name: str, world: World, changed: float, end: float, *, equal: list[str] | None = None, column: int = 3
-) -> Figures:
-    """Measured from the minute after `changed` on; how long it took to settle from `changed` on."""
-    whole = use(world, changed + 60.0, end, column)
-    names = equal if equal is not None else [key for key in whole if key != "foreign"]
-    settled, begin = 0.0, changed
-    while begin + WINDOW_SECONDS <= min(end, changed + 180.0):
-        window = use(world, begin, begin + WINDOW_SECONDS, column)
-        # One window holds few calls of each of many workers: fairness is judged more mildly in it.
-        if sum(window.values()) < 0.9 or (names and jain([window.get(key, 0.0) for key in names]) < 0.85):
-            settled = begin + WINDOW_SECONDS / 2 - changed
-        begin += 5.0
-    return Figures(
-        name,
-        len([worker for worker in world.workers.values() if worker.alive]),
-        sum(whole.values()),
-        world.account.refused / max(1, world.account.calls),
-        jain([whole.get(key, 0.0) for key in names]) if names else 1.0,
-        settled,
-        max(0.0, *(worker.worst_excess for worker in world.workers.values())),
-    )
-
-
-def fleet(world: World, count: int, *, busy: int | None = None, parts: list[int] | None = None) -> list[str]:
-    """Workers of one task, all with a backlog unless only some are."""
-    parts = parts or [1] * count
-    for at, part in enumerate(parts):
-        has_backlog = busy is None or at < busy
-        world.join(f"w{at}", Task("m", part, sum(parts), has_backlog=has_backlog))
-    return [f"w{at}/m" for at in range(len(parts))]
 
 
 def steady(count: int, **options: object) -> Figures:
@@ -208,12 +131,12 @@ def requests_bind() -> Figures:
     return figures("8 workers, requests bind", world, 0.0, 200.0, equal=equal, column=1)
 
 
-def slow_calls() -> Figures:
+def slow_calls(count: int) -> Figures:
     """Calls of 10 s: everything that is known of the account is that old."""
     world = World(load=Load(seconds=10.0))
-    equal = fleet(world, 8)
+    equal = fleet(world, count)
     world.run(400.0)
-    return figures("8 workers, calls of 10 s", world, 100.0, 400.0, equal=equal)
+    return figures(f"{count} workers, calls of 10 s", world, 100.0, 400.0, equal=equal)
 
 
 def small_buckets() -> Figures:
@@ -222,6 +145,15 @@ def small_buckets() -> Figures:
     equal = fleet(world, 8)
     world.run(300.0)
     return figures("8 workers, buckets of 5 s", world, 0.0, 300.0, equal=equal)
+
+
+def strict_foreigner() -> Figures:
+    """An account that enforces its limits per five seconds, and someone who takes 40 % of it whatever others are told."""
+    world = World(burst_seconds=5.0)
+    equal = fleet(world, 8)
+    world.foreigner(0.4, 150.0, 400.0)
+    world.run(400.0)
+    return figures("8 workers, buckets of 5 s, foreign user", world, 150.0, 400.0, equal=equal)
 
 
 def ramp_limited() -> Figures:
@@ -253,11 +185,14 @@ SCENARIOS: tuple[Callable[[], Figures], ...] = (
     lambda: limits_change(0.5),
     lambda: limits_change(3.0),
     requests_bind,
-    slow_calls,
     small_buckets,
+    *bursts.SCENARIOS,
 )
 """These must hold what law 6 says."""
-OTHERS: tuple[Callable[[], Figures], ...] = (ramp_limited, deaf)
+SLOW: tuple[Callable[[], Figures], ...] = (lambda: slow_calls(8), lambda: slow_calls(32))
+"""These too, but that shares settle later than within a minute: what is known of the account is old."""
+OTHERS: tuple[Callable[[], Figures], ...] = (ramp_limited, strict_foreigner, deaf)
+"""These show where it is weak, and that the model condemns what others do."""
 
 
 def main() -> int:
@@ -270,7 +205,7 @@ def main() -> int:
         return 0
     print(HEAD)
     made = []
-    for scenario in (*SCENARIOS, *OTHERS):
+    for scenario in (*SCENARIOS, *SLOW, *OTHERS):
         made.append(scenario())
         print(made[-1].row(), flush=True)
     if options.out:

@@ -204,6 +204,14 @@ class Worker:
         self._wakes_at = soonest = min(soonest, self.world.now + 1.0) + 1e-3
         self.world.at(soonest, lambda: self._wake(soonest))
 
+    def ask_once(self) -> None:
+        """One call of each task, if it may be made now."""
+        for task in self.tasks.values():
+            permit = self.gate.admit(self._estimate(task))
+            if not isinstance(permit, Wait):
+                self._send(task, permit)
+                self._follow(task)
+
     def _wake(self, moment: float) -> None:
         if moment == self._wakes_at:  # else it looked since and has another appointment
             self.work()

@@ -145,14 +145,20 @@ class Stage:
         await worker.stopped()
 
     async def until_ended(self, seconds: float) -> Findings:
-        """Wait until every event has its ending; bounded."""
-        async with asyncio.timeout(seconds):
-            while True:
-                await self.supervise()
-                found = await self.look()
-                if all(task.open == 0 for task in found.tasks.values()):
-                    return found
-                await asyncio.sleep(0.3)
+        """Wait until every event has its ending; bounded, and tells what each worker did where they have none."""
+        end = time.monotonic() + seconds
+        while True:
+            await self.supervise()
+            found = await self.look()
+            still_open = {name: task.open for name, task in found.tasks.items() if task.open}
+            if not still_open:
+                return found
+            if time.monotonic() > end:
+                raise AssertionError(
+                    f"waited {seconds:.0f} s for every event to end; still open: {still_open}\n"
+                    + await self._last_words()
+                )
+            await asyncio.sleep(0.3)
 
     async def until_owned(self, members: int, seconds: float = 150.0) -> None:
         """Wait until that many workers own partitions; tells what each worker did where they do not."""

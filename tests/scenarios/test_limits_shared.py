@@ -84,6 +84,13 @@ def start(command: list[str], directory: Path, number: int) -> subprocess.Popen[
         return subprocess.Popen(command, cwd=directory, stdout=out, stderr=out)
 
 
+def last_words(directory: Path) -> str:
+    """The end of what every worker wrote."""
+    return "\n".join(
+        f"{file.name}: {file.read_text(errors='replace')[-2_000:]}" for file in sorted(directory.glob("*.log"))
+    )
+
+
 def test_four_processes_use_the_whole_account_and_meet_no_429s(tmp_path: Path, broker, account):
     """With a backlog they use 95 % of the binding limit, and fewer than one call in two hundred is turned away."""
     (tmp_path / "shared.py").write_text(TASK)
@@ -106,14 +113,19 @@ def test_four_processes_use_the_whole_account_and_meet_no_429s(tmp_path: Path, b
         deadline = time.monotonic() + 120
         while account.accounts()["calls"] == 0 and time.monotonic() < deadline:
             time.sleep(0.5)
+        assert account.accounts()["calls"], f"waited 120 s for the first call\n{last_words(tmp_path)}"
         begin = time.time() + WARM_SECONDS
         time.sleep(WARM_SECONDS + MEASURED_SECONDS + 5.0)
-        assert all(worker.poll() is None for worker in workers)
+        assert all(worker.poll() is None for worker in workers), last_words(tmp_path)
     finally:
         for worker in workers:
             worker.terminate()
         for worker in workers:
-            worker.wait(60)
+            try:
+                worker.wait(60)
+            except subprocess.TimeoutExpired:
+                worker.kill()
+                worker.wait()
     calls = list(account.calls())
     measured = [call for call in calls if begin * 1000 <= call["ended_ms"] < (begin + MEASURED_SECONDS) * 1000]
     used = sum(call["output_tokens"] for call in measured) / (OUTPUT_PER_MINUTE / 60 * MEASURED_SECONDS)

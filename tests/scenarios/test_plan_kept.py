@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from review_moderation.samples import day
 pytestmark = pytest.mark.slow
 
 WITHIN = 0.15
+LONGEST_SECONDS = 300.0
+"""Of one run; the longest takes a minute and a half."""
 TASKS = """
 from dataclasses import replace
 from penstock import Route
@@ -42,6 +46,19 @@ def events(count: int) -> list[bytes]:
     return lines[:count]
 
 
+def until_idle(task: str, settings: list[str]) -> None:
+    """A worker as a user starts it, until everything is answered; bounded, and its last words are told where it is not."""
+    command = [sys.executable, "-m", "penstock.cli", "run", f"tasks:{task}", "--yes", "--until-idle", *settings]
+    said = Path("worker.log")
+    with said.open("wb") as out:
+        try:
+            code = subprocess.run(command, stdout=out, stderr=out, timeout=LONGEST_SECONDS, check=False).returncode
+        except subprocess.TimeoutExpired:
+            code = -1
+    words = said.read_text(errors="replace")[-3_000:]
+    assert code == 0, f"waited {LONGEST_SECONDS:.0f} s for {task} to answer all events; exit code {code}\n{words}"
+
+
 def foretold_and_true(
     directory: Path,
     task: str,
@@ -64,10 +81,10 @@ def foretold_and_true(
             cli.write("part.jsonl", b"".join(part))
             cli.done("produce", "part.jsonl", "--topic", "reviews", "--key-field", "product_id")
             if not number:
-                cli.done("run", f"tasks:{task}", "--yes", "--until-idle", *shared)
+                until_idle(task, shared)
         told = cli.page("plan", f"tasks:{task}", "--json", *(["--ask"] if asks else []), *shared)
         simulator.reset()
-        cli.done("run", f"tasks:{task}", "--yes", "--until-idle", *shared)
+        until_idle(task, shared)
     calls = list(simulator.calls())
     seconds = (max(call["ended_ms"] for call in calls) - min(call["started_ms"] for call in calls)) / 1000
     return told, sum(call["nanousd"] for call in calls) / 1e9, seconds

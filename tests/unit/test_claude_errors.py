@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from penstock.claude.errors import MAX_RETRY_AFTER_SECONDS, Trouble, describe, how_to_go_on, react, retry_after_seconds
 
 OWN_LIMIT = "You have reached your specified API usage limits. You will regain access on 2026-12-01."
+CLASS_CAP = "You have reached your API usage limits: your organization has crossed its monthly API usage threshold."
 
 
 @pytest.mark.parametrize(
@@ -23,6 +24,8 @@ OWN_LIMIT = "You have reached your specified API usage limits. You will regain a
         (Trouble(429, "rate_limit_error", "enforced_spend_limit_reached"), "pause", "spend_cap"),
         (Trouble(429, "rate_limit_error", "contract_spend_limit_reached"), "pause", "spend_cap"),
         (Trouble(429, "rate_limit_error", headers={"x-should-retry": "false"}), "pause", "spend_cap"),
+        (Trouble(429, "rate_limit_error", message=CLASS_CAP), "pause", "spend_cap"),
+        (Trouble(429, "rate_limit_error", message=CLASS_CAP, headers={"retry-after": "3"}), "wait", "rate_limited"),
         (Trouble(400, "invalid_request_error", message=OWN_LIMIT), "pause", "spend_cap"),
         (Trouble(400, "invalid_request_error", message="Your credit balance is too low"), "pause", "spend_cap"),
         (Trouble(402, "billing_error"), "pause", "spend_cap"),

@@ -6,16 +6,18 @@ import asyncio
 import json
 import time
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
 from fakes import make_task, note, until
 from penstock import Partition, Route, Step
-from penstock.claude.models import Models
+from penstock.claude.models import Models, Tokens
 from penstock.claude.tier import ClaudeTier
 from penstock.cli.failures import BUDGET_SPENT, settle
 from penstock.deadletters.letter import read_letter
 from penstock.engine.batcher import BatchLimits
+from penstock.engine.guard import GuardOptions
 from penstock.engine.pipeline import Pipeline, PipelineOptions
 from penstock.engine.retry import RetryOptions
 from penstock.errors import BudgetSpent
@@ -64,12 +66,15 @@ async def log(tmp_path):
 class AtWork:
     """One worker: what it is made of."""
 
-    def __init__(self, log, client, spend: SpendOptions, route: Route, unix, run: str) -> None:
+    def __init__(
+        self, log, client, spend: SpendOptions, route: Route, unix, run: str, options: PipelineOptions
+    ) -> None:
         self.spend = Spend(spend, time.monotonic, unix, run=run)
-        gate = Gate(LimitOptions(10**6, 10**9, 10**8), self.spend)
-        task = make_task(Step("x"), route=route, max_batch_items=5)
-        tiers = [ClaudeTier(step.name, MODELS.resolve(step.name), client, gate) for step in route.steps]
-        self.pipeline = Pipeline(task, tiers, log, QUICK, spend=self.spend)
+        self.gate = Gate(LimitOptions(10**6, 10**9, 10**8), self.spend)
+        most = 20 if options.guard.share else 5
+        task = make_task(Step("x"), route=route, max_batch_items=most)
+        tiers = [ClaudeTier(step.name, MODELS.resolve(step.name), client, self.gate) for step in route.steps]
+        self.pipeline = Pipeline(task, tiers, log, options, spend=self.spend)
         self.counts = self.pipeline.counts
 
     @property
@@ -78,9 +83,11 @@ class AtWork:
 
 
 @asynccontextmanager
-async def worker(log, client, spend, *, route=None, unix=lambda: HOUR_BEGINS + time.monotonic() % 60, run="r1"):
+async def worker(
+    log, client, spend, *, route=None, unix=lambda: HOUR_BEGINS + time.monotonic() % 60, run="r1", options=QUICK
+):
     """At work until the context ends; then it stops in order."""
-    made = AtWork(log, client, spend, route or Route("haiku"), unix, run)
+    made = AtWork(log, client, spend, route or Route("haiku"), unix, run, options)
     stop = asyncio.Event()
     async with SpendTail(log, made.spend, 0.02):
         work = asyncio.create_task(made.pipeline.run(stop))
@@ -273,3 +280,40 @@ async def test_the_accounts_own_stop_pauses_and_buries_nothing(log, stopped):
             assert (made.counts.done, made.counts.hand_overs) == (0, 0)
     assert asked <= 3
     assert made.spend.spent_nanousd == 0
+
+
+class Billing:
+    """An API that fails now and then, leaves answers out, is unsure by turns, and writes its own bill."""
+
+    def __init__(self) -> None:
+        self.nanousd = self.arrived = self.failed = self.left_out = 0
+        self.models: set[str] = set()
+
+    def __call__(self, body):
+        self.arrived += 1
+        if self.arrived % 9 == 0:
+            self.failed += 1
+            return error(529, "overloaded_error")
+        events = asked_events(body)
+        kept = events[:-1] if len(events) > 1 and self.arrived % 3 == 0 else events
+        self.left_out += len(events) - len(kept)
+        self.models.add(body["model"])
+        self.nanousd += MODELS.resolve(body["model"]).cost_nanousd(Tokens(input=800, output=100))
+        confidence = "u" if body["model"] == HAIKU and self.arrived % 2 else "s"
+        return message(entries(*[{"i": key, "c": confidence, "l": "g"} for key, _ in kept]))
+
+
+async def test_there_is_no_way_around_it(log):
+    """Repetitions, answers asked for again, escalations and the guard's second questions stay under the ceiling together."""
+    api_bill = Billing()
+    options = replace(QUICK, guard=GuardOptions(share=0.5))
+    async with scripted(api_bill) as (_, client):
+        await log.append([note(n) for n in range(400)])
+        route = Route(Step("haiku", accept="sure"), "sonnet")
+        async with worker(log, client, SpendOptions(hour_usd=0.06), route=route, options=options) as (made, _):
+            await until_true(lambda: "spend" in made.causes and not made.gate.concurrency.in_flight)
+            assert (made.counts.guard_nanousd > 0, api_bill.failed > 0, api_bill.left_out > 0) == (True, True, True)
+            assert api_bill.models == {HAIKU, SONNET}
+            assert 0 < made.counts.results < 400
+            assert api_bill.nanousd == made.spend.spent_nanousd
+            assert api_bill.nanousd <= 0.06e9

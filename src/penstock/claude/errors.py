@@ -29,8 +29,12 @@ Action = Literal[
 _STOP_CODES = frozenset({"organization_on_hold", "cmek_key_disabled", "workspace_policy_violation"})
 _SPEND_CODES = frozenset({"enforced_spend_limit_reached", "contract_spend_limit_reached"})
 _RAMP_CODE = "ramp_limit_exceeded"
-_OWN_SPEND_LIMIT = ("You have reached your specified", "Your credit balance is too low")
-"""The only messages that are matched: these 400s have no code."""
+_OUT_OF_MONEY = (
+    "You have reached your specified",
+    "You have reached your API usage limits",
+    "Your credit balance is too low",
+)
+"""The only messages that are matched: 400s have no code, and a 429 may have lost its own on the way."""
 
 
 class Trouble(NamedTuple):
@@ -100,7 +104,8 @@ def _is_out_of_money(trouble: Trouble, after: float | None) -> bool:
         return True
     if trouble.status == 429 and after is None and trouble.headers.get("x-should-retry") == "false":
         return True
-    return trouble.status == 400 and trouble.message.startswith(_OWN_SPEND_LIMIT)
+    is_capped = trouble.status == 400 or (trouble.status == 429 and after is None)
+    return is_capped and trouble.message.startswith(_OUT_OF_MONEY)
 
 
 def describe(trouble: Trouble, after: float | None = None) -> str:

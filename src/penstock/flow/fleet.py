@@ -27,6 +27,18 @@ _NEAR, _FAR = 4.0, 9.0
 _OVERDRIVE = 1.05
 """A single worker may take a little more than the limit while the bucket is fuller than steady: idle seconds are made up for."""
 _FULL = 0.9
+_KEPT_LEVEL = 0.1
+_KEPT_NEWS = 4.0
+"""Of what the account has saved up so much above the steady level, and so many times the age of the news, is left alone."""
+_SPENT_IN_SECONDS = 6.0
+_SPENT_IN_NEWS = 4.0
+"""The rest is spent in this time, or in so many times the age of the news where that is longer."""
+_DRAINING = 0.25
+"""While together we take so much more than the limit, nobody borrows more."""
+_CALM_NEWS = 15.0
+"""An account whose bucket holds less than so many times the age of the news is answered the more gently, the less it holds."""
+_WARNED = 0.2
+"""After a 429 a low level is answered at least so firmly."""
 _SETTLING_SECONDS = 4.0
 _FALLS_TIMES_FASTER = 4.0
 _LEAST_STRETCH = math.log(0.05)
@@ -82,10 +94,22 @@ class Stretch:
         # In the time that news take no more may go wrong than the account's bucket can bear.
         rise = min(self._rise, 0.25 / news_seconds) * min(1.0, tank.holds_seconds / 15.0)
         fall = min(1.0, _FALLS_TIMES_FASTER * rise)
-        if self.value < 0.0:  # on the way back to the base shares, which add up to the limit, there is no danger
+        if self.value < 0.0 and not self._is_warned(
+            now
+        ):  # the way back to base shares, which add up to the limit, is safe
             rise = fall
+        elif tank.trend * tank.holds_seconds < -_DRAINING:
+            rise = 0.0
         self.value = min(self.value + min(max(step, -fall * elapsed), rise * elapsed), most)
         return base * math.exp(self.value)
+
+    def savings(self, tank: Tank, now: float, news_seconds: float) -> float:
+        """How many times the base share may be used on top, of what the account has saved up; 0 where nobody can tell."""
+        level = tank.level(now)
+        if level is None or not tank.is_sized or self._is_warned(now):
+            return 0.0
+        seen_seconds = min(level, level + tank.trend * news_seconds) * tank.holds_seconds
+        return max(seen_seconds - kept_seconds(tank.holds_seconds, news_seconds), 0.0) / spent_in_seconds(news_seconds)
 
     def refused(self, now: float, news_seconds: float) -> None:
         """A 429. Calls that were on their way together are turned away together: they count once."""
@@ -99,15 +123,33 @@ class Stretch:
             return 0.0
         # Where the level will be when this answer has come through, and what is in flight is counted.
         ahead = level + tank.trend * (2.0 * news_seconds + _SETTLING_SECONDS)
-        # A small bucket says little between full and empty, and empties before anyone can answer: keep more in it.
-        size = min(1.0, tank.holds_seconds / 30.0)
-        off = min(max(ahead, 0.0), 1.0) - (STEADY_LEVEL + (1.0 - size) * _SPARE_LEVEL)
-        goal = (_NEAR * off + _FAR * off**3) * max(size, 0.2)
+        off = min(max(ahead, 0.0), 1.0) - _steady(tank.holds_seconds)
+        calm = min(1.0, tank.holds_seconds / (_CALM_NEWS * news_seconds))
+        if off < 0.0 and self._is_warned(now):
+            calm = max(calm, _WARNED)
+        goal = (_NEAR * off + _FAR * off**3) * calm
         if min(level, ahead) > _FULL:  # whatever its size: more comes in than all of us take
             goal = max(goal, self.value + 1.0)
-        is_sure = tank.is_sized or now - self._refused_at < _REMEMBERED_SECONDS
-        least = _LEAST_STRETCH if is_sure else _LEAST_BLIND
+        least = _LEAST_STRETCH if tank.is_sized or self._is_warned(now) else _LEAST_BLIND
         return max(goal, least)
+
+    def _is_warned(self, now: float) -> bool:
+        return now - self._refused_at < _REMEMBERED_SECONDS
+
+
+def kept_seconds(holds_seconds: float, news_seconds: float) -> float:
+    """How much of what the account's bucket holds is left alone, as time of the limit: the spare for news that come late."""
+    return max((_steady(holds_seconds) + _KEPT_LEVEL) * holds_seconds, _KEPT_NEWS * news_seconds)
+
+
+def spent_in_seconds(news_seconds: float) -> float:
+    """In so long what is saved up beyond that would be spent, at the pace at which it begins."""
+    return max(_SPENT_IN_SECONDS, _SPENT_IN_NEWS * news_seconds)
+
+
+def _steady(holds_seconds: float) -> float:
+    """The level at which everybody takes the base share. A small bucket empties before anyone can answer: more is kept in it."""
+    return STEADY_LEVEL + (1.0 - min(1.0, holds_seconds / 30.0)) * _SPARE_LEVEL
 
 
 class Shares:

@@ -18,6 +18,7 @@ _BINDING_SECONDS = 5.0
 _BURST_PART = 0.25
 """Of what the account's bucket holds, at most so much may be used at once."""
 _LEARNING = 0.05
+_LEARNING_GAPS = 0.2
 _LONGEST_GAP_SECONDS = 10.0
 """After so long without a call it is rest, not news."""
 
@@ -49,6 +50,7 @@ class Family:
         "blocked_until",
         "burst_seconds",
         "call_seconds",
+        "calls",
         "gap_seconds",
         "heard_at",
         "lanes",
@@ -61,6 +63,7 @@ class Family:
         self.burst_seconds = burst_seconds
         self.lanes: dict[str, Lane] = {}
         self.blocked_until = now
+        self.calls = 0
         self.call_seconds = 1.0
         self.gap_seconds = 0.0
         self.heard_at = 0.0
@@ -74,9 +77,12 @@ class Family:
 
     def note_call(self, seconds: float, now: float) -> None:
         """A call took so long."""
-        self.call_seconds += (seconds - self.call_seconds) * _LEARNING
+        self.calls += 1
+        learning = max(_LEARNING, 1.0 / self.calls)  # the first ones say most
+        self.call_seconds += (seconds - self.call_seconds) * learning
         if self.heard_at:
-            self.gap_seconds += (min(now - self.heard_at, _LONGEST_GAP_SECONDS) - self.gap_seconds) * _LEARNING
+            gap = min(now - self.heard_at, _LONGEST_GAP_SECONDS)
+            self.gap_seconds += (gap - self.gap_seconds) * max(_LEARNING_GAPS, learning)
         self.heard_at = now
 
     def look(self, lane: Lane, now: float) -> None:
@@ -88,4 +94,6 @@ class Family:
             need: Need = "binding" if lane.binding[kind] >= since else "beside" if is_short else "none"
             part = lane.stretches[kind].move(tank, lane.base, now, need=need, news_seconds=self.news_seconds)
             burst = min(self.burst_seconds, tank.holds_seconds * _BURST_PART)
-            lane.buckets[kind].grant(tank.limit * part * factor, burst, now)
+            # What is saved up is everybody's by base share. It makes the bucket fill faster, not hold more.
+            saved = lane.base * lane.stretches[kind].savings(tank, now, self.news_seconds) * lane.ramp.trust()
+            lane.buckets[kind].grant(tank.limit * (part + saved) * factor, burst * part / (part + saved), now)

@@ -63,7 +63,7 @@ class Grant(NamedTuple):
     base: float
     """Shares are parts of the limit."""
     granted: float
-    """Base and borrowed; below the base where others take more than theirs."""
+    """Base, borrowed and part of what the account has saved up; below the base where others take more than theirs."""
     borrowed: float
     """Beyond the base share; below 0 where some of it is given up."""
     taken: float

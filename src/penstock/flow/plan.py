@@ -10,7 +10,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from penstock.flow.fleet import kept_seconds, spent_in_seconds
 from penstock.flow.steady import Crew, Demand, Flow, StepCost, call_usd, flow
+
+_STEP_SECONDS = 0.1
+_LITTLE = 0.05
+"""Seconds of the limit that make no difference any more."""
+_LONGEST_BEGIN_SECONDS = 900.0
 
 
 class Cap(NamedTuple):
@@ -90,13 +96,34 @@ def _seconds(demand: Demand, found: Flow, crew: Crew) -> float:
     left = rate - demand.arrival_per_second
     if left <= 0:
         return math.inf
-    start, doubling = crew.ramp.start_share, crew.ramp.doubling_seconds
-    lost = 0.0
-    if start < 1.0 and found.account_per_second * start < rate:  # slow start: use doubles until it is what it will be
-        reach_seconds = doubling * math.log2(rate / (start * found.account_per_second))
-        done = (rate - start * found.account_per_second) * doubling / math.log(2)
-        lost = reach_seconds - done / rate
-    return demand.events / left + lost * rate / left + found.call_seconds
+    if math.isinf(found.account_per_second):
+        return demand.events / left + found.call_seconds
+    seconds, events = _begin(demand, found, crew)
+    return seconds + events / left + found.call_seconds
+
+
+def _begin(demand: Demand, found: Flow, crew: Crew) -> tuple[float, float]:
+    """Until the pace is steady: use doubles (slow start), and what the account has saved up is spent. Seconds, and what is left."""
+    account, ours = found.account_per_second, found.worker_per_second * crew.busy
+    saved = full = max(0.0, crew.holds_seconds - kept_seconds(crew.holds_seconds, found.call_seconds))
+    spent_in = spent_in_seconds(found.call_seconds)
+    growth = 2.0 ** (_STEP_SECONDS / crew.ramp.doubling_seconds)
+    seconds, events, factor = 0.0, float(demand.events), min(1.0, crew.ramp.start_share)
+    while events > 0.0 and seconds < _LONGEST_BEGIN_SECONDS:
+        if account * factor >= found.events_per_second and (saved < _LITTLE or ours <= account):
+            break
+        middle = min(1.0, factor * math.sqrt(growth))
+        pace = min(account * middle * (1.0 + middle * saved / spent_in), ours)
+        saved = min(full, saved - (pace / account - 1.0) * _STEP_SECONDS)
+        factor = min(1.0, factor * growth)
+        step = (
+            _STEP_SECONDS
+            if pace <= demand.arrival_per_second
+            else min(_STEP_SECONDS, events / (pace - demand.arrival_per_second))
+        )
+        events -= (pace - demand.arrival_per_second) * step
+        seconds += step
+    return seconds, max(events, 0.0)
 
 
 def _useful(demand: Demand, found: Flow, crew: Crew) -> int:

@@ -11,6 +11,8 @@ from penstock.flow.base import Clock, positive
 
 _LEAST = 1.0 / 64.0
 _SLOWEST_DOUBLING_SECONDS = 120.0
+_CONVALESCENCE_SECONDS = 60.0
+"""So long after an outage use stays within what comes in, whatever was saved up meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,19 +33,21 @@ class RampOptions:
 class Ramp:
     """`factor` is the part of what is granted that may be used now, up to 1."""
 
-    __slots__ = ("_at", "_clock", "_doubling_seconds", "_options", "factor")
+    __slots__ = ("_at", "_clock", "_doubling_seconds", "_options", "_well_at", "factor")
 
     def __init__(self, options: RampOptions, clock: Clock) -> None:
         self._options = options
         self._clock = clock
         self._doubling_seconds = options.doubling_seconds
         self._at = clock()
+        self._well_at = self._at
         self.factor = min(1.0, options.start_share)
 
     def begin(self) -> None:
         """From the bottom again: an outage is over."""
         self._advance()
         self.factor = min(self.factor, self._options.start_share)
+        self._well_at = self._at + _CONVALESCENCE_SECONDS
 
     def widen(self, times: float) -> None:
         """So many times as much is granted now: go on from what was used, not from what is allowed."""
@@ -62,6 +66,12 @@ class Ramp:
         if self.factor < 1.0:
             self._advance()
         return self.factor
+
+    def trust(self) -> float:
+        """The part of what the account has saved up that may be spent: none after an outage, or where growth was turned away."""
+        if self._doubling_seconds > self._options.doubling_seconds or self._clock() < self._well_at:
+            return 0.0
+        return self.now()
 
     def _advance(self) -> None:
         now = self._clock()

@@ -82,6 +82,8 @@ class Crew:
     account_share: float = 1.0
     """Part of the account's limits that this work gets."""
     ramp: RampOptions = field(default_factory=RampOptions)
+    holds_seconds: float = 0.0
+    """So much of each limit the account has saved up at the start, as time of the limit."""
 
     @property
     def busy(self) -> int:

@@ -79,6 +79,10 @@ class Planned:
                 told.append(f"limits of {family} are not known, assumed: {numbers} ({granted.place})")
             else:
                 told.append(f"limits of {family}: {numbers} ({granted.place})")
+        if self.asks_claude and self.crew.holds_seconds:
+            told.append(
+                f"nothing else used the account in the last {self.crew.holds_seconds:.0f} seconds: what it saved up then is spent first"
+            )
         if self.crew.account_share < 1.0:
             told.append(f"this work gets {self.crew.account_share:.0%} of them (--share)")
         told += self._mix()

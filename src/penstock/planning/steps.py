@@ -29,6 +29,8 @@ ASSUMED_ANSWERS = 0.9
 """Of what a step is asked, where nothing better is known."""
 OWN_TIER_ANSWERS = 0.0
 _NANO = 1e-9
+HOLDS_SECONDS = 60.0
+"""The API's buckets refill up to a minute of the limit: so much an account that rested has saved up."""
 MONTH_SECONDS = 30 * 86_400.0
 PERIOD_SECONDS = {"hour": 3_600.0, "day": 86_400.0, "month": MONTH_SECONDS}
 
@@ -171,6 +173,7 @@ def crew_of(settings: Settings, *, workers: int, partitions: int, account_share:
         max_items=settings.intake.max_items,
         account_share=account_share,
         ramp=settings.ramp,
+        holds_seconds=HOLDS_SECONDS,
     )
 
 

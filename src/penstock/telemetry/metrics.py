@@ -161,7 +161,7 @@ LIMIT_BASE = Metric(
 LIMIT_GRANTED = Metric(
     "penstock_limit_granted_ratio",
     "gauge",
-    "Part of the account's limit that this worker may use now: base share, what is borrowed, less a slow start.",
+    "Part of the account's limit that this worker may use now: base share, borrowed, saved up by the account, less a slow start.",
     ("task", "family", "kind"),
 )
 LIMIT_BORROWED = Metric(
