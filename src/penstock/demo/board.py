@@ -55,6 +55,7 @@ class Board:
         """Above the picture, for good."""
         for line in lines:
             self._live.console.print(Text(line), soft_wrap=True)
+        self._live.refresh()  # what stands below was drawn without wrapping
 
     def say(self, text: str) -> None:
         """Before there is a picture."""
@@ -180,7 +181,7 @@ def _ways(picture: Picture) -> Table:
     grid = Table.grid(expand=False, padding=(0, 1))
     grid.add_column(width=LABEL, no_wrap=True)
     grid.add_column(no_wrap=True)
-    grid.add_row("gateway", f"{picture.gateway}   {picture.guests:,} events besides the demo's own")
+    grid.add_row("gateway", f"{picture.gateway}   events besides the demo's own: {picture.guests:,}")
     found = picture.delivered
     lag = f"   lag {seconds(found.lag_ms)}" if found.lag_ms is not None else ""
     counts = Text(f"{found.rows:,} rows   {found.webhooks:,} webhooks   {found.digests:,} digests")

@@ -63,7 +63,7 @@ class Entrance:
     @property
     def commands(self) -> list[str]:
         """A review that breaks the policy, and what became of it."""
-        review = f'{{"event_id": "{self._event_id}", "review_id": "r1", "text": "Earn $900 a day: www.x.example"}}'
+        review = f'{{"event_id":"{self._event_id}","review_id":"r1","text":"Buy at www.x.example"}}'
         return [
             f"curl -H content-type:application/json {self.url}/v1/events \\",
             f"  -d '{review}'",

@@ -15,9 +15,9 @@ from penstock.demo.text import seconds
 from penstock.record import Position, Record, header
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
-    from penstock.demo.deliveries import Deliveries
+    from penstock.demo.receiver import Receiver
 
 MOST_FOLLOWED = 20
 """At once; whoever sends more sees them counted."""
@@ -39,11 +39,19 @@ class Guest:
 class Guests:
     """Follows the latest ones; `note` is told twice of each: what was decided, and where that arrived."""
 
-    def __init__(self, moderator: str, prefix: str, deliveries: Deliveries, note: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        moderator: str,
+        receiver: Receiver,
+        has_row: Callable[[str, str], Awaitable[bool]],
+        note: Callable[[str], None],
+        *,
+        prefix: str = "",
+    ) -> None:
         self.count = 0
         """Of this stretch."""
         self._moderator, self._prefix = moderator, prefix
-        self._deliveries = deliveries
+        self._receiver, self._has_row = receiver, has_row
         self._note = note
         self._places: OrderedDict[Position, None] = OrderedDict()
         self._answered: dict[str, Guest] = {}
@@ -77,7 +85,7 @@ class Guests:
 
     async def look(self) -> None:
         """Tell of those that have arrived everywhere."""
-        receiver = self._deliveries.receiver
+        receiver = self._receiver
         for guest in list(self._answered.values()):
             if guest.event_id not in receiver.latest_events:
                 continue
@@ -86,9 +94,9 @@ class Guests:
                 if not any(line.startswith(f"{guest.event_id} · ") for line in receiver.latest_lines):
                     continue
                 digest = ", Slack digest caught"
-            if await self._deliveries.has_row(guest.task, guest.event_id):
+            if await self._has_row(guest.task, guest.event_id):
                 del self._answered[guest.event_id]
-                self._note(f"{_shown(guest.event_id)}: row in the database, signed webhook verified{digest}")
+                self._note(f"{_shown(guest.event_id)}: row written, webhook verified{digest}")
 
     def _short(self, task: str) -> str:
         return task.removeprefix(self._prefix)

@@ -99,7 +99,7 @@ class _Demo:
         """Everything that is started is stopped in the reverse order, whatever happens."""
         if self._place.stretch.is_running:
             self._remarks.append("The last run was killed: calls of its last second are missing in the API's accounts.")
-        log = open_log(self._options.settings.model_copy(update={"log": self._place.log}))
+        log = self._log = open_log(self._options.settings.model_copy(update={"log": self._place.log}))
         stack.push_async_callback(log.close)
         await self._prepare(log)
         stream = await stream_of(self._place, log, self._tasks[0].reads, self._options)
@@ -174,7 +174,8 @@ class _Demo:
         longest_open = options.settings.kafka_log.transaction_timeout_seconds + SETTLE_SLACK_SECONDS
         settle_seconds = longest_open if self._place.kafka else 0.0
         prefix = self._place.stretch.prefix
-        guests = Guests(self._tasks[0].name, prefix, self._deliveries, self._note)
+        deliveries = self._deliveries
+        guests = Guests(self._tasks[0].name, deliveries.receiver, deliveries.has_row, self._note, prefix=prefix)
 
         def see(task: str, record: Record, ending: dict[str, Any] | Letter) -> None:
             tally.see(task, record, ending)
@@ -193,7 +194,7 @@ class _Demo:
         watch = Watch(
             stream.title, judge, tally, self._producer, offline,
             burst=stream.burst, pressure=self._pressure, ceiling_usd=options.ceiling_usd if options.is_live else None,
-            prefix=prefix, gateway=self._entrance.url, deliveries=self._deliveries, guests=guests,
+            prefix=prefix, gateway=self._entrance.url, deliveries=deliveries, guests=guests,
         )  # fmt: skip
         await watch.look()
         return watch
@@ -205,18 +206,21 @@ class _Demo:
         """The stream begins when every partition has its owner: what comes earlier would only wait."""
         deadline = time.monotonic() + READY_SECONDS
         while not self._interruption.happened and not crew.failed.done() and time.monotonic() < deadline:
-            groups = await log.groups()
-            bounds = await log.bounds(self._tasks[0].reads)
-            owned = {
-                partition
-                for task in self._tasks
-                for member in groups.get(task.group, [])
-                if member.is_alive
-                for partition in ((task.group, p) for p in member.partitions if p in bounds)
-            }
-            if len(owned) == len(bounds) * len(self._tasks):
+            if await self._is_manned(log):
                 return
             await self._interruption.wait(0.1)
+
+    async def _is_manned(self, log: EventLog) -> bool:
+        groups = await log.groups()
+        bounds = await log.bounds(self._tasks[0].reads)
+        owned = {
+            partition
+            for task in self._tasks
+            for member in groups.get(task.group, [])
+            if member.is_alive
+            for partition in ((task.group, p) for p in member.partitions if p in bounds)
+        }
+        return len(owned) == len(bounds) * len(self._tasks)
 
     async def _play(self, watch: Watch, crew: Crew) -> bool:
         """The whole show: until every event of the stream has its ending, or somebody stops it; which of both."""
@@ -236,7 +240,8 @@ class _Demo:
                     break
                 if crew.failed.done():
                     crew.failed.result()
-                if self._options.kills and time.monotonic() > kill_at:
+                # Where starting takes longer than that, nobody is struck before the last one is back at work.
+                if self._options.kills and time.monotonic() > kill_at and await self._is_manned(self._log):
                     watch.note(crew.kill_one(rng))
                     kill_at = time.monotonic() + rng.uniform(*KILL_SECONDS)
                 await self._interruption.wait(LOOK_SECONDS)

@@ -160,9 +160,9 @@ def _print_burst(page: Page, picture: Picture) -> None:
         )
     if found.use is not None:
         bound = "bound" if found.use.share >= BINDING_SHARE else "were used most"
-        saved = " (some was saved up)" if found.use.share > 1 else ""
-        page.text(f"meanwhile {found.use} {bound}: {found.use.share:.0%} of the limit used{saved},")
-        page.text(f"{found.turned_away:,} of {found.calls:,} calls answered 429")
+        saved = "some of it was saved up before; " if found.use.share > 1 else ""
+        page.text(f"meanwhile {found.use} {bound}: {found.use.share:.0%} of the limit used,")
+        page.text(f"{saved}{found.turned_away:,} of {found.calls:,} calls answered 429")
 
 
 def _print_cost(page: Page, picture: Picture) -> None:

@@ -41,17 +41,18 @@ def print_delivered(page: Page, picture: Picture, store: Path) -> None:
         page.text(Text(f"  {line[:SHOWN_SIGNS]}", "dim"))
     if found.refused:
         page.text(f"{found.refused:,} messages without a right signature or form were refused", style="bold red")
-    waiting = [
-        (name, found.waits(sink)) for name, sink in (("database", DATABASE), ("webhook", WEBHOOK), ("Slack", SLACK))
-    ]
-    if late := ", ".join(f"{count:,} for {name}" for name, count in waiting if count):
+    waiting = [(found.waits(sink), sink.partition(".")[0]) for sink in (DATABASE, WEBHOOK)]
+    if late := ", ".join(f"{count:,} for the {name}" for count, name in waiting if count):
         page.text(f"still waiting in the log: {late}")
+    if found.waits(SLACK):
+        page.text("what came last is still held for a digest; the log keeps it")
     if picture.guests:
-        page.text(f"{picture.guests:,} events came besides the demo's own, over HTTP")
+        page.text(f"came over HTTP, besides the demo's own events: {picture.guests:,}")
 
 
 def print_entrance(page: Page, commands: Sequence[str]) -> None:
     """How somebody sends an event now."""
-    page.title("The day is over, the system still runs: send a review of your own; Ctrl-C ends it")
+    page.title("The day is over, the system still runs: send a review of your own")
     for command in commands:
         page.text(Text(command, "cyan"))
+    page.text("What becomes of it is told here. Ctrl-C ends it.")
