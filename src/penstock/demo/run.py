@@ -22,6 +22,7 @@ from penstock.demo.ending import Interruption
 from penstock.demo.gateway import Entrance, gateway_options
 from penstock.demo.guests import Guests
 from penstock.demo.judge import Judge
+from penstock.demo.manned import is_manned
 from penstock.demo.names import PARTITIONS_ON_KAFKA, specs_of, tasks_of
 from penstock.demo.offline import LIKE_THE_API, OfflineClaude
 from penstock.demo.page import Page
@@ -206,21 +207,9 @@ class _Demo:
         """The stream begins when every partition has its owner: what comes earlier would only wait."""
         deadline = time.monotonic() + READY_SECONDS
         while not self._interruption.happened and not crew.failed.done() and time.monotonic() < deadline:
-            if await self._is_manned(log):
+            if await is_manned(log, self._tasks):
                 return
             await self._interruption.wait(0.1)
-
-    async def _is_manned(self, log: EventLog) -> bool:
-        groups = await log.groups()
-        bounds = await log.bounds(self._tasks[0].reads)
-        owned = {
-            partition
-            for task in self._tasks
-            for member in groups.get(task.group, [])
-            if member.is_alive
-            for partition in ((task.group, p) for p in member.partitions if p in bounds)
-        }
-        return len(owned) == len(bounds) * len(self._tasks)
 
     async def _play(self, watch: Watch, crew: Crew) -> bool:
         """The whole show: until every event of the stream has its ending, or somebody stops it; which of both."""
@@ -241,7 +230,7 @@ class _Demo:
                 if crew.failed.done():
                     crew.failed.result()
                 # Where starting takes longer than that, nobody is struck before the last one is back at work.
-                if self._options.kills and time.monotonic() > kill_at and await self._is_manned(self._log):
+                if self._options.kills and time.monotonic() > kill_at and await is_manned(self._log, self._tasks):
                     watch.note(crew.kill_one(rng))
                     kill_at = time.monotonic() + rng.uniform(*KILL_SECONDS)
                 await self._interruption.wait(LOOK_SECONDS)
