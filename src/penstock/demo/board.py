@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 WIDTH = 80
 LABEL = 14
+SHOWN_NOTES = 3
 _COLOURS = {
     "publish": "green", "hold": "yellow", "reject": "red", "positive": "green", "negative": "red", "mixed": "yellow",
 }  # fmt: skip
@@ -84,7 +85,7 @@ def render(picture: Picture) -> RenderableType:
         _ways(picture),
         _truth(picture),
         Text(),
-        *(Text(note[: WIDTH - 4], style="dim") for note in picture.notes),
+        *(Text(note[: WIDTH - 4], style="dim") for note in picture.notes[-SHOWN_NOTES:]),
         Text("Ctrl-C stops cleanly; the next run goes on from there.", style="dim"),
     ]
     return Padding(Group(*parts), (1, 1, 0, 1), expand=False)

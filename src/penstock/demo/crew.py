@@ -108,9 +108,9 @@ class Crew:
         self._tell = tell
         self._watches: list[asyncio.Task[None]] = []
 
-    async def start(self) -> None:
-        """Start all of them; each is started again when it dies."""
-        for role in self.roles:
+    async def start(self, *stages: int) -> None:
+        """Start those of these stages; each is started again when it dies."""
+        for role in (role for stage in stages for role in self.roles if role.stage == stage):
             role.words.write_bytes(b"")
             await self._start(role)
             self._watches.append(asyncio.create_task(self._watch(role), name=f"{role.name}: watch"))

@@ -25,7 +25,7 @@ class PlainLines:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._next = 0.0
-        self._noted = ""
+        self._noted = 0
 
     def open(self) -> None:
         """Nothing to prepare."""
@@ -41,10 +41,9 @@ class PlainLines:
 
     def show(self, picture: Picture) -> None:
         """What is new, if it is time."""
-        fresh = picture.notes[picture.notes.index(self._noted) + 1 :] if self._noted in picture.notes else picture.notes
-        for note in fresh:
+        for note in picture.notes[-(picture.noted - self._noted) :] if picture.noted > self._noted else ():
             self._print(note.strip())
-            self._noted = note
+        self._noted = picture.noted
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + LINE_SECONDS
             self._print(line(picture))

@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import html
 import json
+import socket
 import time
 from array import array
 from collections import OrderedDict, deque
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from aiohttp import web
 from pydantic import SecretStr
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from penstock.sinks.slack.options import SlackOptions
 from penstock.sinks.webhook.options import WebhookOptions
 from penstock.sinks.webhook.signing import new_secret
+
+if TYPE_CHECKING:
+    from aiohttp import web
 
 HOST = "127.0.0.1"
 MOST_BYTES = 100_000
@@ -56,22 +59,26 @@ class Receiver:
         self._seen: OrderedDict[str, None] = OrderedDict()
         self._since = time.time()
         self._runner: web.AppRunner | None = None
-        self.port = 0
+        self._socket = socket.create_server((HOST, 0))
+        self.port: int = self._socket.getsockname()[1]
 
     async def start(self) -> None:
-        """Listen on a free port."""
+        """Take what comes; who was early waits in the socket's queue."""
+        from aiohttp import web  # noqa: PLC0415 - when the roles are on their way: it takes a while
+
+        self._respond = web.Response
         app = web.Application(client_max_size=MOST_BYTES)
         app.router.add_post("/webhook", self._take_webhook)
         app.router.add_post("/slack", self._take_digest)
         self._runner = web.AppRunner(app, shutdown_timeout=1.0, access_log=None)
         await self._runner.setup()
-        await web.TCPSite(self._runner, HOST, 0).start()
-        self.port = self._runner.addresses[0][1]
+        await web.SockSite(self._runner, self._socket).start()
 
     async def stop(self) -> None:
         """Nobody is there any more."""
         if self._runner is not None:
             await self._runner.cleanup()
+        self._socket.close()
 
     def webhook(self, task: str) -> WebhookOptions:
         """The endpoint as `[sinks.webhooks.NAME]` would have it: one task's verdicts, and erasures."""
@@ -105,17 +112,17 @@ class Receiver:
             message = self._verifier.verify(body, dict(request.headers))
         except (WebhookVerificationError, ValueError):
             self.refused += 1
-            return web.Response(status=401)
+            return self._respond(status=401)
         name = request.headers["webhook-id"]
         if name in self._seen:
             self.repeats += message["type"] in RESULTS  # erasures are told before and after by law
-            return web.Response(status=204)
+            return self._respond(status=204)
         self._seen[name] = None
         if len(self._seen) > REMEMBERED:
             self._seen.popitem(last=False)
         self.webhooks += 1
         self._count(message)
-        return web.Response(status=204)
+        return self._respond(status=204)
 
     def _count(self, message: dict[str, Any]) -> None:
         if message["type"] not in RESULTS:
@@ -133,11 +140,11 @@ class Receiver:
             texts = texts_of(payload)
         except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
             self.refused += 1
-            return web.Response(status=400, text="invalid_payload")
+            return self._respond(status=400, text="invalid_payload")
         self.digests += 1
         self.last_digest = texts
         self.latest_lines.extend(text.partition("\n")[0] for text in texts)
-        return web.Response(text="ok")
+        return self._respond(text="ok")
 
 
 def texts_of(payload: dict[str, Any]) -> list[str]:

@@ -40,7 +40,7 @@ from penstock.demo.text import ceiling, dollars
 from penstock.demo.watch import Picture, Watch
 from penstock.log.guarantee import label
 from penstock.log.topics import PARTITIONS
-from penstock.tree import TAKE, WORK
+from penstock.tree import DELIVER, TAKE, WORK
 from penstock.wiring import open_log
 
 if TYPE_CHECKING:
@@ -107,7 +107,6 @@ class _Demo:
         self._remarks += stream.remarks
         receiver = Receiver()
         stack.push_async_callback(receiver.stop)
-        await receiver.start()
         gateway = gateway_options(self._place, self._options.settings.gateway.port)
         self._entrance = Entrance(gateway, self._options.settings.gateway.port, self._place.stretch.number)
         stack.callback(self._view.close)
@@ -128,8 +127,10 @@ class _Demo:
         crew = Crew(roles, self._place.stretch.prefix, self._tell)
         stack.push_async_callback(crew.stop)
         self._interruption.on_second = crew.kill_all
-        await crew.start()
+        await crew.start(WORK, TAKE)
+        await receiver.start()
         await self._until_ready(log, crew)
+        await crew.start(DELIVER)  # now: two processors have enough to do with those that answer
         is_over = await self._play(watch, crew)
         if is_over and self._options.stays and not self._interruption.happened:
             return await self._stay(watch, crew, stream)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from penstock.record import Partition
 
 RATE_SECONDS = 4.0
-SHOWN_NOTES, KEPT_NOTES = 3, 100
+KEPT_NOTES = 100
 
 
 @dataclass(slots=True)
@@ -58,6 +58,8 @@ class Picture:
     spent_nanousd: int
     ceiling_usd: float | None
     notes: list[str] = field(default_factory=list)
+    noted: int = 0
+    """How many there were; the latest are kept."""
     limit: str = ""
     """Which of the account's limits is used most, and whether it binds; empty where nobody outside can tell."""
     absorbed: Absorbed | None = None
@@ -213,7 +215,8 @@ class Watch:
             calls_in_flight=self._offline.in_flight if self._offline is not None else None,
             spent_nanousd=billed,
             ceiling_usd=self._ceiling_usd,
-            notes=self.notes[-SHOWN_NOTES:],
+            notes=[*self.notes],
+            noted=self.noted,
             limit=self._pressure.line if self._pressure is not None else "",
             absorbed=self._pressure.absorbed if self._pressure is not None else None,
             gateway=self._gateway,
