@@ -115,17 +115,16 @@ class Crew:
             await self._start(role)
             self._watches.append(asyncio.create_task(self._watch(role), name=f"{role.name}: watch"))
 
-    def kill_one(self, rng: Random) -> str:
-        """`kill -9` one of the workers that live; what was done."""
+    def kill_one(self, rng: Random) -> RoleProcess | None:
+        """`kill -9` one of the workers that live; which it was."""
         alive = [role for role in self.roles if role.stage == WORK and role.is_alive and not role.is_killed]
         if not alive:
-            return "nobody to kill: all are starting"
+            return None
         worker = rng.choice(alive)
-        assert worker.process is not None
         worker.is_killed = True
         self.kills += 1
         worker.kill()
-        return f"kill -9 {worker.process.pid} ({worker.name})"
+        return worker
 
     def kill_all(self) -> None:
         """Somebody cannot wait."""

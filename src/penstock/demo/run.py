@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import AsyncExitStack
-from random import Random
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from rich.console import Console
@@ -22,6 +21,7 @@ from penstock.demo.ending import Interruption
 from penstock.demo.gateway import Entrance, gateway_options
 from penstock.demo.guests import Guests
 from penstock.demo.judge import Judge
+from penstock.demo.kills import Kills
 from penstock.demo.manned import is_manned
 from penstock.demo.names import PARTITIONS_ON_KAFKA, specs_of, tasks_of
 from penstock.demo.offline import LIKE_THE_API, OfflineClaude
@@ -52,7 +52,6 @@ if TYPE_CHECKING:
 DONE, FAILED, CHECK_FAILED, INTERRUPTED = 0, 1, 3, 130
 LOOK_SECONDS = 0.5
 READY_SECONDS = 60.0
-KILL_SECONDS = (3.0, 6.0)
 SETTLE_SLACK_SECONDS = 20.0
 """On Kafka, beyond the time-out of a dead worker's transaction: brokers look for those every ten seconds."""
 DELIVERY_SECONDS, DIGEST_SECONDS = 15.0, 3.0
@@ -100,7 +99,7 @@ class _Demo:
         """Everything that is started is stopped in the reverse order, whatever happens."""
         if self._place.stretch.is_running:
             self._remarks.append("The last run was killed: calls of its last second are missing in the API's accounts.")
-        log = self._log = open_log(self._options.settings.model_copy(update={"log": self._place.log}))
+        log = open_log(self._options.settings.model_copy(update={"log": self._place.log}))
         stack.push_async_callback(log.close)
         await self._prepare(log)
         stream = await stream_of(self._place, log, self._tasks[0].reads, self._options)
@@ -215,8 +214,7 @@ class _Demo:
     async def _play(self, watch: Watch, crew: Crew) -> bool:
         """The whole show: until every event of the stream has its ending, or somebody stops it; which of both."""
         producing = asyncio.create_task(self._producer.run(), name="producer")
-        rng = Random()
-        kill_at = time.monotonic() + rng.uniform(*KILL_SECONDS)
+        kills = Kills(crew)
         watch.begin()
         try:
             while True:
@@ -230,10 +228,8 @@ class _Demo:
                     break
                 if crew.failed.done():
                     crew.failed.result()
-                # Where starting takes longer than that, nobody is struck before the last one is back at work.
-                if self._options.kills and time.monotonic() > kill_at and await is_manned(self._log, self._tasks):
-                    watch.note(crew.kill_one(rng))
-                    kill_at = time.monotonic() + rng.uniform(*KILL_SECONDS)
+                if self._options.kills and (struck := kills.look(picture)):
+                    watch.note(struck)
                 await self._interruption.wait(LOOK_SECONDS)
         finally:
             self._producer.stop()
