@@ -18,6 +18,8 @@ from penstock.errors import PenstockError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+TAKE, WORK, DELIVER = range(3)
+"""Stages, in the order in which roles are stopped: no new events, then no new results, then what is written is delivered."""
 MISTAKE, BUDGET_SPENT = 2, 4
 """Exit codes after which the same process would end in the same way again."""
 CHUNK_BYTES = 65_536

@@ -1,4 +1,4 @@
-"""The demo as a user runs it: its end, its kills, its interruptions, its inputs; judged by reading its log."""
+"""The demo as a user runs it: its end, its kills, its interruptions, its inputs, its way in and out; judged by reading its log."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ import json
 import os
 import re
 import signal
+import socket
+import sqlite3
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 import uuid
 from collections import Counter
 from collections.abc import Iterator
@@ -22,6 +26,7 @@ import pytest
 from penstock.deadletters.letter import read_letter
 from penstock.erasure import read_erasure
 from penstock.log.sqlite import SqliteLog
+from penstock.record import NewRecord
 from penstock.simulator import SimulatorOptions, spawn
 from review_events import erasable
 from review_moderation.samples import day
@@ -123,6 +128,51 @@ def assert_ended_once(directory, expected_events, skipped):
     assert ended - len(TASKS) * erasable(events) <= len(endings) <= ended
 
 
+def assert_rows_are_there(directory):
+    """Every verdict of the log has its row, but for what was erased."""
+    events, _ = read_log(directory)
+    results = {(r["task"], r["event_id"]) for r in read_results(directory)}
+    with contextlib.closing(sqlite3.connect(directory / "penstock-demo" / "store.db")) as store:
+        rows = set(store.execute("SELECT task, event_id FROM verdicts"))
+    assert rows <= results
+    assert len(results - rows) <= len(TASKS) * erasable(events)
+
+
+def read_results(directory):
+    async def read():
+        log = SqliteLog(directory / "penstock-demo" / "events.db")
+        try:
+            found = []
+            for partition, bounds in (await log.bounds("review-ai-results")).items():
+                found += await log.read(partition, bounds.low, bounds.high - bounds.low)
+            return found
+        finally:
+            await log.close()
+
+    return [json.loads(record.value) for record in asyncio.run(read()) if not read_erasure(record)]
+
+
+def wait_until_ready(url):
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with contextlib.suppress(urllib.error.URLError), urllib.request.urlopen(f"{url}/readyz", timeout=30):
+            return
+        time.sleep(0.1)
+    pytest.fail(f"nobody listens at {url}")
+
+
+def send(url, review):
+    """Post it, as soon as somebody listens; what became of it within half a minute."""
+    request = urllib.request.Request(
+        f"{url}/v1/events", json.dumps(review).encode(), {"content-type": "application/json"}
+    )
+    wait_until_ready(url)
+    with urllib.request.urlopen(request, timeout=30) as reply:
+        event_id = json.load(reply)["id"]
+    with urllib.request.urlopen(f"{url}/v1/events/{event_id}?wait=30s", timeout=60) as reply:
+        return json.load(reply)
+
+
 def skipped_of(day_number, events):
     return sum(event.ending == "skip" for event in day(day_number, events))
 
@@ -193,17 +243,19 @@ def test_an_interrupted_day_goes_on_and_a_finished_one_is_followed_by_the_next(d
 
 
 def test_whoever_dies_by_itself_is_named_and_started_again(demo, tmp_path):
-    """A worker and the offline Claude are killed from outside: the demo says so and ends well all the same."""
+    """One process of each kind is killed from outside: the demo says so and ends well all the same, with every row."""
     process = demo.start("--events", "300", "--seconds", "14")
     wait_for(process, r"[1-9]\d*/300 events.* [1-9]\d* done")
     named = {child: " ".join(child.cmdline()) for child in psutil.Process(process.pid).children()}
-    for name in ("penstock.simulator", "worker_process"):
+    for name in ("penstock.simulator", "role_process review_moderation", "role_process gateway", "role_process sinks"):
         next(child for child, command in named.items() if name in command).kill()
     said, _ = process.communicate(timeout=120)
     assert process.returncode == 0, said
-    assert "ended by itself (signal 9) and is started again" in said
+    for name in ("review-moderator-1|review-analyzer-1", "gateway", "sinks"):
+        assert re.search(rf"({name}) ended by itself \(signal 9\) and is started again", said), said
     assert "The offline Claude ended by itself and is started again" in said
     assert_ended_once(tmp_path, 300, skipped_of(1, 300))
+    assert_rows_are_there(tmp_path)
     assert demo.left() == []
 
 
@@ -211,7 +263,7 @@ def test_a_demo_that_is_killed_takes_its_processes_with_it(demo):
     """No orphan, whatever ends it; and while it runs, nobody else works in its directory."""
     process = demo.start("--events", "300", "--seconds", "30")
     wait_for(process, r"[1-9]\d*/300 events")
-    assert len(demo.left()) == 4
+    assert len(demo.left()) == 6
     assert "another demo" in demo_refused(demo)
     process.kill()
     process.wait()
@@ -222,9 +274,60 @@ def test_a_demo_that_is_killed_takes_its_processes_with_it(demo):
 
 
 def demo_refused(demo):
-    said, _ = (process := demo.start()).communicate(timeout=30)
+    said, _ = (process := demo.start()).communicate(timeout=90)
     assert process.returncode == 2, said
     return said
+
+
+def test_a_review_over_http_gets_its_verdict_its_row_its_webhook_and_its_digest(demo, tmp_path):
+    """The whole way of somebody's own event, while the day runs and after it; a taken port is told; Ctrl-C after the day is 0."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        process = demo.start("--events", "60", "--seconds", "5", "--stay", "-X", f"gateway.port={port}")
+        said = wait_for(process, r"curl 'http://127")
+        assert f"Port {port} is taken" in said
+        url = re.search(r"(http://127\.0\.0\.1:\d+)/v1/events \\", said)[1]
+        found = send(url, {"event_id": "mine", "review_id": "m1", "text": "Earn money fast at www.x.example"})
+        assert found["tasks"]["review-moderator"]["result"]["output"]["decision"] == "reject"
+        assert found["tasks"]["review-analyzer"]["state"] == "answered"
+        said += wait_for(process, "mine: row written, webhook verified, Slack digest caught")
+    with contextlib.closing(sqlite3.connect(tmp_path / "penstock-demo" / "store.db")) as store:
+        query = "SELECT label, simulated FROM verdicts WHERE task = 'review-moderator' AND event_id = 'mine'"
+        assert store.execute(query).fetchall() == [("reject", 1)]
+        query = "SELECT count(*) FROM webhook_attempts WHERE endpoint = 'demo' AND verdict <> 'delivered'"
+        assert store.execute(query).fetchone() == (0,)
+    if "The day is over" not in said:
+        said += wait_for(process, "The day is over")
+    assert "came over HTTP, besides the demo's own events: 1" in said
+    found = send(url, {"event_id": "later", "review_id": "m2", "text": "A fine kettle, quiet and quick."})
+    assert found["tasks"]["review-moderator"]["result"]["output"]["decision"] == "publish"
+    said += wait_for(process, "later: row written, webhook verified")
+    process.send_signal(signal.SIGINT)
+    ended, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, said + ended
+    assert "62 events, 2 besides the demo's own: 124 of 124 ended" in ended
+    assert demo.left() == []
+    assert_rows_are_there(tmp_path)
+    assert_what_waits_comes_first(demo, tmp_path)
+
+
+def assert_what_waits_comes_first(demo, tmp_path):
+    """An event that came while nobody worked is ended by the next day's run, and not taken for an answer too many."""
+
+    async def write():
+        log = SqliteLog(tmp_path / "penstock-demo" / "events.db")
+        try:
+            await log.append([NewRecord("review-events", b"p1", json.dumps(REVIEW).encode())])
+        finally:
+            await log.close()
+
+    asyncio.run(write())
+    said = demo.run("--events", "20", "--seconds", "1")
+    assert "Day 2 of a shop's reviews: every event has its ending" in said
+    assert "0 lost, 0 doubled, 0 paid again" in said
+    assert_ended_once(tmp_path, 83, skipped_of(1, 60) + skipped_of(2, 20))
 
 
 def test_own_events_from_a_packed_file(demo, tmp_path):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import re
+import sqlite3
 import subprocess
 import sys
 import uuid
@@ -117,6 +120,11 @@ def test_a_day_on_a_cluster_ends_every_event_once_and_touches_nothing_else(tmp_p
     prefix = json.loads((tmp_path / "penstock-demo-kafka" / "demo.json").read_text())["prefix"]
     assert prefix.startswith("penstock-demo-")
     assert f"--delete --topic '{prefix}.*'" in said
+    with contextlib.closing(sqlite3.connect(tmp_path / "penstock-demo-kafka" / "store.db")) as store:
+        rows = store.execute("SELECT count(*), min(task), max(task) FROM verdicts").fetchone()
+    assert rows == (int(re.search(r"([\d,]+) rows of verdicts", said)[1]), f"{prefix}{TASKS[1]}", f"{prefix}{TASKS[0]}")
+    assert re.search(r"[1-9]\d* webhooks verified: ([1-9]\d*) verdicts \(\1 simulated\)", said)
+    assert "still waiting" not in said
     assert f"tail {prefix}review-ai-results" in said
     made = set(on(bootstrap, KafkaLog.topics)) - before
     assert {name for name in made if not name.startswith(prefix)} <= {STATE_TOPIC}

@@ -10,7 +10,9 @@ from rich.console import Console
 
 from penstock.claude.models import Models
 from penstock.demo.board import render
+from penstock.demo.deliveries import Delivered
 from penstock.demo.findings import Findings, TaskFindings
+from penstock.demo.gateway import Entrance
 from penstock.demo.place import Place
 from penstock.demo.plain import line
 from penstock.demo.pressure import Absorbed, Use
@@ -18,6 +20,7 @@ from penstock.demo.summary import Ended, print_summary
 from penstock.demo.tally import Tally
 from penstock.demo.text import ceiling, dollars, saving, seconds
 from penstock.demo.watch import Picture, TaskRow
+from penstock.web.options import GatewayOptions
 from review_moderation import analyzer, moderator
 
 
@@ -42,6 +45,7 @@ def picture(scale=1, **changes):
         "calls_in_flight": 12,
         "spent_nanousd": 12_345_678 * scale,
         "ceiling_usd": None,
+        "gateway": "http://127.0.0.1:65535",
     }
     return Picture(**shown | changes)
 
@@ -62,6 +66,11 @@ def drawn(shown, width, height=24):
         {"notes": ["  12 s  " + "a worker ended by itself " * 9] * 3},
         {"title": "Your events from …" + "x" * 39},
         {"limit": "output tokens of haiku bind: 103% used, 12,345 answered 429", "notes": ["n" * 80] * 3},
+        {
+            "delivered": Delivered(rows=581_000, webhooks=290_500, digests=4_100, delays_ms=[9_870] * 9),
+            "guests": 12_345,
+        },
+        {"delivered": Delivered(rows=581_000, webhooks=290_500, digests=4_100, refused=17)},
     ],
 )
 def test_the_board_fits_a_terminal_of_80_by_24(scale, changes):
@@ -123,11 +132,45 @@ def test_the_summary_tells_what_became_of_the_burst(tmp_path):
     assert "The burst" not in summary(tmp_path, picture())
 
 
-def summary(directory, shown):
+def test_the_end_tells_what_arrived_and_what_did_not(tmp_path):
+    """Rows, verified webhooks, an excerpt of a digest that stays text; what was refused or waits is told, too."""
+    found = {
+        "rows": 5_750, "webhooks": 2_949, "erasures": 10, "simulated": 2_939, "digests": 41, "delays_ms": [440] * 99 + [7_610],
+        "last_digest": ("5 of hold · [red]fake.paid", "decision: hold", "evt-1 · sure, simulated\n" + "x" * 200),
+    }  # fmt: skip
+    told = summary(tmp_path, picture(delivered=Delivered(**found), guests=3))
+    assert "5,750 rows of verdicts in" in told
+    assert "2,949 webhooks verified: 2,939 verdicts (2,939 simulated), 10 erasures" in told
+    assert "half came within 0.44 s of the commit, 99 % within 7.61 s" in told
+    assert "5 of hold · [red]fake.paid" in told
+    assert "came over HTTP, besides the demo's own events: 3" in told
+    assert max(map(len, told[: told.index("Where to look")].replace(str(tmp_path), "").splitlines())) <= 80
+    assert "waiting" not in told
+    late = Delivered(**found, refused=2, repeats=4, waiting={"database": 7, "webhook.demo": 0, "slack.demo": 30})
+    told = summary(tmp_path, picture(delivered=late))
+    assert "still waiting in the log: 7 for the database" in told
+    assert "still held for a digest" in told
+    assert "2 messages without a right signature or form were refused" in told
+    assert "4 came twice" in told
+
+
+def test_commands_to_try_fit_a_line_and_stand_at_the_end_while_the_system_runs(tmp_path):
+    """A user can copy them: no line is broken, also with a long port and a later day."""
+    entrance = Entrance(GatewayOptions(port=65_535), 8_080, 99)
+    assert max(map(len, entrance.commands)) <= 78
+    assert entrance.remark == "Port 8080 is taken: the gateway listens at http://127.0.0.1:65535."
+    assert not Entrance(GatewayOptions(port=8_080), 8_080, 1).remark
+    told = summary(tmp_path, picture(), tuple(entrance.commands))
+    assert all(f"  {command}\n" in told for command in entrance.commands)
+    assert "--stay" not in told
+    assert "--stay" in summary(tmp_path, picture())
+
+
+def summary(directory, shown, commands=()):
     console = Console(width=80, record=True, file=io.StringIO())
     place = Place(directory / "demo", "")
     try:
-        print_summary(console, shown, None, Ended(place, 0, is_finished=True))
+        print_summary(console, shown, None, Ended(place, 0, is_finished=True, commands=commands))
     finally:
         place.close()
     return console.export_text()

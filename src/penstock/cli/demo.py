@@ -6,6 +6,7 @@ terminal → [demo] → penstock.demo
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -50,9 +51,17 @@ def demo(
         Path | None,
         typer.Option("--dir", help="Where the demo keeps its log; the next run goes on there.", show_default=False),
     ] = None,
+    stays: Annotated[
+        bool | None,
+        typer.Option(
+            "--stay/--no-stay",
+            help="Run on after a finished day, for events of your own, until Ctrl-C. On a terminal unless --quiet.",
+            show_default=False,
+        ),
+    ] = None,
     is_plain: Annotated[bool, typer.Option("--plain", help="Plain lines instead of a live picture.")] = False,
 ) -> None:
-    """Show the whole system at work: embedded log, offline Claude, two tasks, nothing to set up.
+    """Show the whole system at work: log, gateway, two tasks, offline Claude, database, webhook, Slack; nothing to set up.
 
     Ctrl-C stops cleanly and the next run goes on; after a finished day comes the next one.
     """
@@ -76,6 +85,7 @@ def demo(
             ceiling_usd=ceiling_usd or CEILING_USD,
             directory=directory or (KAFKA_DIRECTORY if brokers else DIRECTORY),
             kafka=brokers,
+            stays=sys.stdout.isatty() and not invocation.is_quiet if stays is None else stays,
             is_plain=is_plain,
             is_quiet=invocation.is_quiet,
         )

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from penstock.settings import Settings
     from penstock.tree import Role
 
-TAKE, WORK, DELIVER = range(3)
-"""The order in which roles are stopped: no new events, then no new results, then what is written is delivered."""
 MOST_WORKERS = 64
 LAST_PORT = 65_535
 
@@ -115,6 +113,8 @@ def worker_roles(
     invocation: Invocation, references: Sequence[str], count: int, assignments: Sequence[str]
 ) -> list[Role]:
     """Each runs all tasks, under a name that its successor bears too."""
+    from penstock.tree import WORK
+
     settings = invocation.settings
     names = ["worker"] if count == 1 else [f"worker-{n}" for n in range(1, count + 1)]
     run = uuid.uuid4().hex[:8]
@@ -129,6 +129,8 @@ def worker_roles(
 
 def sink_roles(invocation: Invocation, references: Sequence[str], sinks: Sequence[str], *, after: int) -> list[Role]:
     """A process per sink: what ends one ends no other."""
+    from penstock.tree import DELIVER
+
     settings = invocation.settings
     tasks = [part for reference in references for part in ("--task", reference)]
     run = uuid.uuid4().hex[:8]
@@ -143,6 +145,8 @@ def sink_roles(invocation: Invocation, references: Sequence[str], sinks: Sequenc
 
 def gateway_role(invocation: Invocation, references: Sequence[str]) -> Role:
     """One: several would want several ports."""
+    from penstock.tree import TAKE
+
     return _role(invocation, "gateway", ["serve", *references], [], TAKE, invocation.settings.gateway.drain_seconds)
 
 

@@ -1,4 +1,4 @@
-"""The live picture on a terminal: calm, aligned, 80 columns and 20 lines at most.
+"""The live picture on a terminal: calm, aligned, 80 columns and 23 lines at most.
 
 watch → [board] → terminal
 """
@@ -6,6 +6,7 @@ watch → [board] → terminal
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
@@ -15,7 +16,18 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from penstock.demo.text import CALLED, DECISIONS, KINDS, SENTIMENTS, SIMULATED, ceiling, counted, dollars, saving
+from penstock.demo.text import (
+    CALLED,
+    DECISIONS,
+    KINDS,
+    SENTIMENTS,
+    SIMULATED,
+    ceiling,
+    counted,
+    dollars,
+    saving,
+    seconds,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,6 +36,7 @@ if TYPE_CHECKING:
 
 WIDTH = 80
 LABEL = 14
+SHOWN_NOTES = 3
 _COLOURS = {
     "publish": "green", "hold": "yellow", "reject": "red", "positive": "green", "negative": "red", "mixed": "yellow",
 }  # fmt: skip
@@ -38,6 +51,12 @@ class Board:
     def open(self) -> None:
         """Take the lower part of the terminal."""
         self._live.start()
+
+    def tell(self, lines: Sequence[str]) -> None:
+        """Above the picture, for good."""
+        for line in lines:
+            self._live.console.print(Text(line), soft_wrap=True)
+        self._live.refresh()  # what stands below was drawn without wrapping
 
     def say(self, text: str) -> None:
         """Before there is a picture."""
@@ -63,12 +82,13 @@ def render(picture: Picture) -> RenderableType:
         _verdicts(picture),
         Text(),
         _money(picture),
+        _ways(picture),
         _truth(picture),
         Text(),
-        *(Text(note[: WIDTH - 4], style="dim") for note in picture.notes),
+        *(Text(note[: WIDTH - 4], style="dim") for note in picture.notes[-SHOWN_NOTES:]),
         Text("Ctrl-C stops cleanly; the next run goes on from there.", style="dim"),
     ]
-    return Padding(Group(*parts), (1, 1), expand=False)
+    return Padding(Group(*parts), (1, 1, 0, 1), expand=False)
 
 
 def _line(left: Text, right: Text) -> Table:
@@ -154,6 +174,20 @@ def _money(picture: Picture) -> Table:
         (f"   {saving(picture.spent_nanousd, single)}", "green"),
     )  # fmt: skip
     grid.add_row("cost so far", cost)
+    return grid
+
+
+def _ways(picture: Picture) -> Table:
+    """Where events come in, and how far results have come."""
+    grid = Table.grid(expand=False, padding=(0, 1))
+    grid.add_column(width=LABEL, no_wrap=True)
+    grid.add_column(no_wrap=True)
+    grid.add_row("gateway", f"{picture.gateway}   events besides the demo's own: {picture.guests:,}")
+    found = picture.delivered
+    lag = f"   lag {seconds(found.lag_ms)}" if found.lag_ms is not None else ""
+    counts = Text(f"{found.rows:,} rows   {found.webhooks:,} webhooks   {found.digests:,} digests")
+    counts.append(f"   {found.refused:,} refused" if found.refused else lag, "bold red" if found.refused else "")
+    grid.add_row("delivered", counts)
     return grid
 
 

@@ -1,6 +1,6 @@
-"""The workers of the demo: started, watched, killed on request, started again, and never left behind.
+"""The roles of the demo: started, watched, killed on request, started again, and never left behind.
 
-run → [crew] → worker_process
+run → [crew] → role_process
 """
 
 from __future__ import annotations
@@ -13,48 +13,64 @@ import sys
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from pydantic import SecretStr
+
+from penstock.claude.client import ClaudeOptions
+from penstock.demo.names import GATEWAY, REFERENCES, SINKS
 from penstock.errors import PenstockError, UserError
+from penstock.tree import DELIVER, MISTAKE, TAKE, WORK
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
     from random import Random
 
     from penstock.demo.place import Place
     from penstock.settings import Settings
 
-MISTAKE = 2
 DEATHS = 3
 DEATHS_WITHIN_SECONDS = 30.0
 STOP_SECONDS = 5.0
 """Beyond the drain deadline; then it is killed."""
 
 
-class WorkerEnded(PenstockError):
-    """A worker cannot go on; the text holds its last words."""
+class RoleStopped(PenstockError):
+    """A role cannot go on; the text holds its last words."""
 
 
-class WorkerRefused(UserError):
-    """A worker did not start for a reason that the user can mend."""
+class RoleRefused(UserError):
+    """A role did not start for a reason that the user can mend."""
 
 
 @dataclass(slots=True)
-class WorkerProcess:
-    """One worker: a name that stays, and the processes that bear it one after the other."""
+class RoleProcess:
+    """One role: a name that stays, and the processes that bear it one after the other."""
 
     name: str
-    reference: str
+    does: str
+    """Reference of the task that it answers, or `gateway`, or `sinks`."""
+    stage: int
+    settings: Settings
+    drain_seconds: float
     words: Path
+    restarts: bool = True
     process: asyncio.subprocess.Process | None = None
     is_killed: bool = False
+    is_stopping: bool = False
     deaths: deque[float] = field(default_factory=lambda: deque(maxlen=DEATHS))
 
     @property
     def is_alive(self) -> bool:
         """Whether its process runs."""
         return self.process is not None and self.process.returncode is None
+
+    def kill(self) -> None:
+        """At once."""
+        if self.is_alive and self.process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.kill()
 
     def last_words(self) -> str:
         """The last line it wrote, or its error."""
@@ -66,112 +82,121 @@ class WorkerProcess:
         return (errors or lines or ["it said nothing"])[-1].removeprefix("error: ")[:400]
 
 
-class Crew:
-    """Keeps every worker running until `stop`. `failed` is done, with the reason, when that is no longer possible."""
+def roles_of(settings: Settings, per_task: int, place: Place, *, restarts: bool) -> Iterator[RoleProcess]:
+    """Workers for each task, the gateway and the sinks; only workers know the API and its key."""
+    for task, reference in REFERENCES.items():
+        for number in range(1, per_task + 1):
+            name = f"{task}-{number}"
+            drain = settings.drain_seconds
+            yield RoleProcess(name, reference, WORK, settings, drain, place.words_of(name), restarts=restarts)
+    others = settings.model_copy(update={"claude": ClaudeOptions()})
+    for name, stage, drain in (
+        (GATEWAY, TAKE, settings.gateway.drain_seconds),
+        (SINKS, DELIVER, settings.deliver.drain_seconds),
+    ):
+        yield RoleProcess(name, name, stage, others, drain, place.words_of(name))
 
-    def __init__(
-        self,
-        settings: Settings,
-        references: dict[str, str],
-        per_task: int,
-        place: Place,
-        tell: Callable[[str], None],
-        *,
-        restarts: bool = True,
-    ) -> None:
-        names = [
-            (task, reference, number) for task, reference in references.items() for number in range(1, per_task + 1)
-        ]
-        self.workers = [WorkerProcess(f"{t}-{n}", reference, place.words_of(f"{t}-{n}")) for t, reference, n in names]
+
+class Crew:
+    """Keeps every role running until `stop`. `failed` is done, with the reason, when that is no longer possible."""
+
+    def __init__(self, roles: Sequence[RoleProcess], prefix: str, tell: Callable[[str], None]) -> None:
+        self.roles = roles
         self.kills = 0
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._settings = settings
-        self._prefix = place.stretch.prefix
+        self._prefix = prefix
         self._tell = tell
-        self._restarts = restarts
-        self._is_stopping = False
         self._watches: list[asyncio.Task[None]] = []
 
-    async def start(self) -> None:
-        """Start all of them; each is started again when it dies."""
-        for worker in self.workers:
-            worker.words.write_bytes(b"")
-            await self._start(worker)
-            self._watches.append(asyncio.create_task(self._watch(worker), name=f"{worker.name}: watch"))
+    async def start(self, *stages: int) -> None:
+        """Start those of these stages; each is started again when it dies."""
+        for role in (role for stage in stages for role in self.roles if role.stage == stage):
+            role.words.write_bytes(b"")
+            await self._start(role)
+            self._watches.append(asyncio.create_task(self._watch(role), name=f"{role.name}: watch"))
 
-    def kill_one(self, rng: Random) -> str:
-        """`kill -9` one of those that live; what was done."""
-        alive: Sequence[WorkerProcess] = [worker for worker in self.workers if worker.is_alive and not worker.is_killed]
+    def kill_one(self, rng: Random) -> RoleProcess | None:
+        """`kill -9` one of the workers that live; which it was."""
+        alive = [role for role in self.roles if role.stage == WORK and role.is_alive and not role.is_killed]
         if not alive:
-            return "nobody to kill: all are starting"
+            return None
         worker = rng.choice(alive)
-        assert worker.process is not None
         worker.is_killed = True
         self.kills += 1
-        worker.process.kill()
-        return f"kill -9 {worker.process.pid} ({worker.name})"
+        worker.kill()
+        return worker
 
     def kill_all(self) -> None:
         """Somebody cannot wait."""
-        for worker in self.workers:
-            if worker.is_alive and worker.process is not None:
-                worker.process.kill()
+        for role in self.roles:
+            role.kill()
 
-    async def stop(self) -> None:
-        """SIGTERM: they finish what is in flight. Whoever does not end in time is killed."""
-        self._is_stopping = True
-        alive = [worker.process for worker in self.workers if worker.is_alive and worker.process is not None]
-        for process in alive:
+    async def stop(self, *stages: int) -> None:
+        """SIGTERM: they finish what is in flight, one stage after the other. Whoever does not end in time is killed."""
+        for stage in stages or (TAKE, WORK, DELIVER):
+            await self._stop([role for role in self.roles if role.stage == stage])
+        if not stages:
+            await asyncio.gather(*self._watches, return_exceptions=True)
+            if self.failed.done():
+                self.failed.exception()  # seen: whoever stops knows why, or does not care any more
+
+    async def _stop(self, roles: Sequence[RoleProcess]) -> None:
+        for role in roles:
+            role.is_stopping = True
+        alive = [(role, role.process) for role in roles if role.is_alive and role.process is not None]
+        for _, process in alive:
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(signal.SIGTERM)
         if alive:
-            limit = self._settings.drain_seconds + STOP_SECONDS
-            await asyncio.wait([asyncio.create_task(process.wait()) for process in alive], timeout=limit)
-        for process in alive:
+            limit = max(role.drain_seconds for role, _ in alive) + STOP_SECONDS
+            await asyncio.wait([asyncio.create_task(process.wait()) for _, process in alive], timeout=limit)
+        for role, process in alive:
             if process.returncode is None:
-                self._tell(f"process {process.pid} did not end in time and is killed")
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
+                self._tell(f"{role.name}: did not end in time and is killed")
+                role.kill()
                 await process.wait()
-        await asyncio.gather(*self._watches, return_exceptions=True)
-        if self.failed.done():
-            self.failed.exception()  # seen: whoever stops knows why, or does not care any more
 
-    async def _start(self, worker: WorkerProcess) -> None:
-        with worker.words.open("ab") as words:
-            worker.process = await asyncio.create_subprocess_exec(
-                sys.executable, "-P", "-m", "penstock.demo.worker_process", worker.reference, worker.name,
+    async def _start(self, role: RoleProcess) -> None:
+        with role.words.open("ab") as words:
+            role.process = await asyncio.create_subprocess_exec(
+                sys.executable, "-P", "-m", "penstock.demo.role_process", role.does, role.name,
                 self._prefix, stdin=asyncio.subprocess.PIPE, stdout=words, stderr=words, start_new_session=True,
             )  # fmt: skip
-        worker.is_killed = False
-        assert worker.process.stdin is not None
-        # Kept open: its end tells the worker that the demo is gone. API key and passwords are never on a command line.
-        given = self._settings.model_dump(mode="json", exclude={"kafka"}) | {"kafka": self._settings.kafka_properties()}
-        worker.process.stdin.write(json.dumps(given).encode() + b"\n")
+        role.is_killed = False
+        assert role.process.stdin is not None
+        # Kept open: its end tells the role that the demo is gone. API key and passwords are never on a command line.
+        role.process.stdin.write(json.dumps(role.settings.model_dump(), default=_plain).encode() + b"\n")
+        if role.is_stopping:  # it came too late
+            role.kill()
 
-    async def _watch(self, worker: WorkerProcess) -> None:
+    async def _watch(self, role: RoleProcess) -> None:
         try:
-            while not self._is_stopping:
-                assert worker.process is not None
-                code = await worker.process.wait()
-                if self._is_stopping:
+            while True:
+                assert role.process is not None
+                code = await role.process.wait()
+                if role.is_stopping:
                     return
-                self._judge_death(worker, code)
-                await self._start(worker)
+                self._judge_death(role, code)
+                await self._start(role)
         except Exception as error:  # noqa: BLE001 - told to whoever waits for `failed`
             if not self.failed.done():
                 self.failed.set_exception(error)
 
-    def _judge_death(self, worker: WorkerProcess, code: int) -> None:
+    def _judge_death(self, role: RoleProcess, code: int) -> None:
         """Nobody notices that ours was killed on purpose; others may die a few times, then it is no accident."""
-        if worker.is_killed:
+        if role.is_killed:
             return
-        said = worker.last_words()
+        said = role.last_words()
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
         if code == MISTAKE:
-            raise WorkerRefused(said)
-        worker.deaths.append(time.monotonic())
-        is_hopeless = len(worker.deaths) == DEATHS and worker.deaths[-1] - worker.deaths[0] < DEATHS_WITHIN_SECONDS
-        if is_hopeless or not self._restarts:
-            raise WorkerEnded(f"{worker.name} ended by itself ({how}): {said}\nall it said: {worker.words}")
-        self._tell(f"{worker.name} ended by itself ({how}) and is started again: {said}")
+            raise RoleRefused(f"{role.name}: {said}")
+        role.deaths.append(time.monotonic())
+        is_hopeless = len(role.deaths) == DEATHS and role.deaths[-1] - role.deaths[0] < DEATHS_WITHIN_SECONDS
+        if is_hopeless or not role.restarts:
+            raise RoleStopped(f"{role.name} ended by itself ({how}): {said}\nall it said: {role.words}")
+        self._tell(f"{role.name} ended by itself ({how}) and is started again: {said}")
+
+
+def _plain(value: Any) -> Any:
+    """Secrets too: this goes into a pipe and nowhere else."""
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)

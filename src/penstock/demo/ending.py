@@ -21,6 +21,8 @@ class Interruption:
 
     def __init__(self) -> None:
         self.on_second: Callable[[], None] | None = None
+        self.is_urgent = False
+        """Somebody has asked twice."""
         self._event = asyncio.Event()
         self._taken: list[signal.Signals] = []
 
@@ -53,8 +55,10 @@ class Interruption:
     def _happen(self, number: signal.Signals) -> None:
         if number == getattr(signal, "SIGHUP", None):
             _forget_terminal()
-        if self._event.is_set() and self.on_second is not None:
-            self.on_second()
+        if self._event.is_set():
+            self.is_urgent = True
+            if self.on_second is not None:
+                self.on_second()
         self._event.set()
 
 

@@ -49,7 +49,7 @@ class BilledCall:
 
 
 class Judge:
-    """Looks again and again; each look reads only what is new. `on_ending` sees every ending once, as it was read.
+    """Looks again and again; each look reads only what is new. `on_event` and `on_ending` see each once, as it was read.
 
     `start`: offsets to begin at, where everything before them is known to have ended. `settle_seconds`: an event whose
     progress is there counts as lost after so long without its ending; Kafka shows the records of an act one by one.
@@ -62,6 +62,7 @@ class Judge:
         ledger: Ledger | None = None,
         *,
         on_ending: Callable[[str, Record, dict[str, Any] | Letter], None] | None = None,
+        on_event: Callable[[Record], None] | None = None,
         start: Mapping[Partition, int] | None = None,
         settle_seconds: float = 0.0,
     ) -> None:
@@ -69,7 +70,7 @@ class Judge:
         self._log = log
         self._tasks = tasks
         self._ledger = ledger
-        self._on_ending = on_ending
+        self._on_ending, self._on_event = on_ending, on_event
         self._at: dict[Partition, int] = dict(start or {})
         self._barren: dict[Partition, tuple[int, int]] = {}
         """Where nothing was found up to an end, and how often: markers of transactions, or one that is still open."""
@@ -93,6 +94,20 @@ class Judge:
     def open_calls(self) -> dict[str, BilledCall]:
         """Billed calls that stand on no record, or not with all of their items."""
         return {call_id: call for call_id, call in self._calls.items() if call.ended_ms is not None}
+
+    def read_to(self) -> dict[Partition, int]:
+        """How far events were read at the last look."""
+        topics = {task.reads for task in self._tasks}
+        return {partition: at for partition, at in self._at.items() if partition.topic in topics}
+
+    def unended(self, name: str, below: Mapping[Partition, int]) -> int:
+        """Events below these offsets that have no ending yet, lost ones included."""
+        return sum(
+            offset < below.get(partition, 0)
+            for (task, partition), unended in self._open.items()
+            if task == name
+            for offset in unended
+        )
 
     async def look(self) -> Findings:
         """Read what is new and judge it."""
@@ -149,6 +164,8 @@ class Judge:
 
     def _saw_event(self, record: Record) -> None:
         self.findings.events += 1
+        if self._on_event is not None:
+            self._on_event(record)
         self._produced.add(Partition(record.topic, record.partition), record.offset)
         for task in self._tasks:
             if task.reads == record.topic:

@@ -1,6 +1,6 @@
 """What the demo's tasks, groups and topics are called: as they ship, or on a cluster with a prefix of this demo's own.
 
-cli → [names] → run, worker_process
+cli → [names] → run, role_process
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from penstock.task import Task
 
 REFERENCES = {"review-moderator": "review_moderation:moderator", "review-analyzer": "review_moderation:analyzer"}
+GATEWAY, SINKS = "gateway", "sinks"
+"""Roles beside the workers."""
 OURS = "penstock-demo-"
 PARTITIONS_ON_KAFKA = 4
 """Somebody's cluster: enough to share the work, and not many."""

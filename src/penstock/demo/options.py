@@ -41,6 +41,8 @@ class DemoOptions:
     directory: Path = DIRECTORY
     kafka: str = ""
     """`host:port`, separated by commas: the events go through this cluster instead of the embedded log."""
+    stays: bool = False
+    """After a finished day everything runs on until somebody ends it."""
     is_plain: bool = False
     is_quiet: bool = False
     """Only the summary."""

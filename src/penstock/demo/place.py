@@ -22,7 +22,8 @@ except ImportError:  # pragma: no cover - no flock on this system: two demos in 
 
 FORMAT = 1
 _STATE, _LOCK, _LOG, _LEDGER = "demo.json", "demo.lock", "events.db", "ledger.jsonl"
-_OURS = (_STATE, _LOCK, _LOG, _LEDGER)
+_STORE, _TAKEN = "store.db", "gateway.db"
+_OURS = (_STATE, _LOCK, _LOG, _LEDGER, _STORE, _TAKEN)
 
 
 @dataclass(slots=True)
@@ -82,9 +83,19 @@ class Place:
         """The simulator's accounts of this stretch."""
         return self.path / _LEDGER
 
-    def words_of(self, worker: str) -> Path:
-        """What a worker says."""
-        return self.path / f"{worker}.log"
+    @property
+    def store(self) -> Path:
+        """The database of verdicts."""
+        return self.path / _STORE
+
+    @property
+    def gateway_ledger(self) -> Path:
+        """What the gateway took within a day."""
+        return self.path / _TAKEN
+
+    def words_of(self, role: str) -> Path:
+        """What a role says."""
+        return self.path / f"{role}.log"
 
     def save(self) -> None:
         """Write down how far the stretch is, whole or not at all."""

@@ -6,6 +6,7 @@ watch → [plain] → pipe, file
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from penstock.demo.text import dollars
@@ -24,10 +25,15 @@ class PlainLines:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._next = 0.0
-        self._noted = ""
+        self._noted = 0
 
     def open(self) -> None:
         """Nothing to prepare."""
+
+    def tell(self, lines: Sequence[str]) -> None:
+        """Several lines."""
+        for text in lines:
+            self._print(text)
 
     def say(self, text: str) -> None:
         """Before there is a picture."""
@@ -35,10 +41,9 @@ class PlainLines:
 
     def show(self, picture: Picture) -> None:
         """What is new, if it is time."""
-        fresh = picture.notes[picture.notes.index(self._noted) + 1 :] if self._noted in picture.notes else picture.notes
-        for note in fresh:
+        for note in picture.notes[-(picture.noted - self._noted) :] if picture.noted > self._noted else ():
             self._print(note.strip())
-            self._noted = note
+        self._noted = picture.noted
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + LINE_SECONDS
             self._print(line(picture))
@@ -58,12 +63,15 @@ def line(picture: Picture) -> str:
     )
     in_flight = f", {picture.calls_in_flight} calls in flight" if picture.calls_in_flight is not None else ""
     limit = f"; {picture.limit}" if picture.limit else ""
+    delivered = picture.delivered
+    refused = f", {delivered.refused:,} refused" if delivered.refused else ""
     again = f", {picture.paid_again:,} paid again" if picture.paid_again is not None else ""
     return (
         f"{picture.seconds:4.0f} s  {picture.sent:,}{total} events; {groups}{in_flight}{limit}; "
         f"{picture.dead_letters:,} dead letters; {dollars(picture.spent_nanousd)} "
         f"(one call per event {dollars(picture.tally.single_nanousd)}); "
-        f"{picture.lost:,} lost, {picture.doubled:,} doubled{again}"
+        f"{picture.lost:,} lost, {picture.doubled:,} doubled{again}; {picture.guests:,} events over HTTP; "
+        f"{delivered.rows:,} rows, {delivered.webhooks:,} webhooks, {delivered.digests:,} digests{refused}"
     )
 
 
@@ -71,6 +79,9 @@ class Silence:
     """For who asked for quiet: nothing until the summary."""
 
     def open(self) -> None:
+        """Nothing."""
+
+    def tell(self, lines: Sequence[str]) -> None:
         """Nothing."""
 
     def say(self, text: str) -> None:

@@ -1,6 +1,6 @@
 """**The demo's own page one.** Starts everything, watches it from outside, and takes it down again.
 
-cli → [run] → place · stretch · offline · crew · producer · watch → summary
+cli → [run] → place · stretch · offline · receiver · crew · producer · watch → summary → stay
 """
 
 from __future__ import annotations
@@ -8,8 +8,6 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import AsyncExitStack
-from dataclasses import replace
-from random import Random
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from rich.console import Console
@@ -17,42 +15,47 @@ from rich.console import Console
 from penstock.claude.models import Models
 from penstock.demo.board import Board
 from penstock.demo.burst import account_of, rates_of
-from penstock.demo.crew import Crew
+from penstock.demo.crew import Crew, roles_of
+from penstock.demo.deliveries import DATABASE, SLACK, WEBHOOK, Deliveries
 from penstock.demo.ending import Interruption
+from penstock.demo.gateway import Entrance, gateway_options
+from penstock.demo.guests import Guests
 from penstock.demo.judge import Judge
-from penstock.demo.names import PARTITIONS_ON_KAFKA, REFERENCES, specs_of, tasks_of
+from penstock.demo.kills import Kills
+from penstock.demo.manned import is_manned
+from penstock.demo.names import PARTITIONS_ON_KAFKA, specs_of, tasks_of
 from penstock.demo.offline import LIKE_THE_API, OfflineClaude
+from penstock.demo.page import Page
 from penstock.demo.place import Place
 from penstock.demo.plain import PlainLines, Silence
 from penstock.demo.pressure import Pressure
 from penstock.demo.producer import Producer
+from penstock.demo.receiver import Receiver
+from penstock.demo.role_settings import live_settings, offline_settings
+from penstock.demo.stay import print_farewell, stay
 from penstock.demo.stretch import Stream, open_place, open_stretch, stream_of
 from penstock.demo.summary import Ended, print_summary
 from penstock.demo.tally import Tally
 from penstock.demo.text import ceiling, dollars
 from penstock.demo.watch import Picture, Watch
-from penstock.flow.ceilings import NANOUSD, SpendOptions, periods_at
-from penstock.flow.claims import Account
-from penstock.flow.limits import LimitOptions
-from penstock.flow.tail import read_claims
 from penstock.log.guarantee import label
 from penstock.log.topics import PARTITIONS
+from penstock.tree import DELIVER, TAKE, WORK
 from penstock.wiring import open_log
 
 if TYPE_CHECKING:
+    from penstock.deadletters.letter import Letter
     from penstock.demo.options import DemoOptions
     from penstock.log.base import EventLog
-    from penstock.settings import Settings
+    from penstock.record import Record
 
 DONE, FAILED, CHECK_FAILED, INTERRUPTED = 0, 1, 3, 130
 LOOK_SECONDS = 0.5
 READY_SECONDS = 60.0
-DRAIN_SECONDS = 8.0
-KILL_SECONDS = (3.0, 6.0)
 SETTLE_SLACK_SECONDS = 20.0
 """On Kafka, beyond the time-out of a dead worker's transaction: brokers look for those every ten seconds."""
-RISE_PER_SECOND = 0.3
-"""Shares follow what others leave three times as fast as shipped: a day lasts a minute here."""
+DELIVERY_SECONDS, DIGEST_SECONDS = 15.0, 3.0
+"""How long sinks may deliver what is written before the end is told; digests are held for company and may be later."""
 STALL_SECONDS = 45.0
 """With the real API: nothing was answered for so long although events wait: the ceiling holds calls back, or there is an outage."""
 
@@ -89,6 +92,8 @@ class _Demo:
         self._tasks = tasks_of()
         self._remarks: list[str] = []
         self._kills = 0
+        self._watch: Watch | None = None
+        self._pressure: Pressure | None = None
 
     async def run(self, stack: AsyncExitStack) -> int:
         """Everything that is started is stopped in the reverse order, whatever happens."""
@@ -99,27 +104,37 @@ class _Demo:
         await self._prepare(log)
         stream = await stream_of(self._place, log, self._tasks[0].reads, self._options)
         self._remarks += stream.remarks
+        receiver = Receiver()
+        stack.push_async_callback(receiver.stop)
+        gateway = gateway_options(self._place, self._options.settings.gateway.port)
+        self._entrance = Entrance(gateway, self._options.settings.gateway.port, self._place.stretch.number)
         stack.callback(self._view.close)
         self._view.open()
-        self._view.say(self._greeting(stream))
-        if warning := label(log.delivery):
-            self._view.say(warning)
+        self._greet(stream, log)
         offline = None if self._options.is_live else self._offline(stream)
         settings = (
-            await self._live_settings(log)
+            await live_settings(self._options, self._place, log)
             if offline is None
-            else self._offline_settings(offline, await offline.start())
+            else offline_settings(self._options, self._place, offline, await offline.start())
         )
         if offline is not None:
             stack.push_async_callback(offline.stop)
+        self._deliveries = Deliveries(log, self._tasks, self._place, receiver)
         watch = self._watch = await self._make_watch(log, stream, offline)
-        crew = Crew(settings, REFERENCES, self._options.workers, self._place, self._tell, restarts=offline is not None)
+        settings = self._deliveries.settings(settings, gateway, self._entrance)
+        roles = list(roles_of(settings, self._options.workers, self._place, restarts=offline is not None))
+        crew = Crew(roles, self._place.stretch.prefix, self._tell)
         stack.push_async_callback(crew.stop)
         self._interruption.on_second = crew.kill_all
-        await crew.start()
+        await crew.start(WORK, TAKE)
+        await receiver.start()
         await self._until_ready(log, crew)
-        picture, is_finished = await self._play(watch, crew)
-        return self._end(picture, stream, is_finished=is_finished)
+        await crew.start(DELIVER)  # now: two processors have enough to do with those that answer
+        is_over = await self._play(watch, crew)
+        if is_over and self._options.stays and not self._interruption.happened:
+            return await self._stay(watch, crew, stream)
+        picture = await self._wind_up(watch, crew)
+        return self._end(picture, stream, is_finished=is_over)
 
     async def _prepare(self, log: EventLog) -> None:
         """Topics, and what this run is about."""
@@ -130,7 +145,7 @@ class _Demo:
         partitions = max(PARTITIONS_ON_KAFKA, self._options.workers) if self._place.kafka else PARTITIONS
         specs = specs_of(prefix, partitions)
         await log.create_topics(specs)
-        await open_stretch(self._place, log, sorted(spec.name for spec in specs), self._options)
+        await open_stretch(self._place, log, sorted(spec.name for spec in specs), self._tasks, self._options)
 
     def _offline(self, stream: Stream) -> OfflineClaude:
         """Its account bears a day and not the burst; the user's own events are held back by nothing."""
@@ -141,12 +156,12 @@ class _Demo:
         see = self._pressure.see if self._pressure is not None else None
         return OfflineClaude(self._place.ledger, self._tell, account, see)
 
-    _watch: Watch | None = None
-    _pressure: Pressure | None = None
-
     def _tell(self, text: str) -> None:
         """Something broke by itself: told when it happens and once more at the end."""
         self._remarks.append(f"{text[:1].upper()}{text[1:]}.")
+        self._note(text)
+
+    def _note(self, text: str) -> None:
         if self._watch is not None:
             self._watch.note(text)
 
@@ -159,11 +174,20 @@ class _Demo:
         ledger = offline.rows if offline is not None else None
         longest_open = options.settings.kafka_log.transaction_timeout_seconds + SETTLE_SLACK_SECONDS
         settle_seconds = longest_open if self._place.kafka else 0.0
+        prefix = self._place.stretch.prefix
+        deliveries = self._deliveries
+        guests = Guests(self._tasks[0].name, deliveries.receiver, deliveries.has_row, self._note, prefix=prefix)
+
+        def see(task: str, record: Record, ending: dict[str, Any] | Letter) -> None:
+            tally.see(task, record, ending)
+            guests.see_ending(task, ending)
+
         judge = Judge(
             log,
             self._tasks,
             ledger,
-            on_ending=tally.see,
+            on_ending=see,
+            on_event=guests.see_event,
             start=self._place.stretch.starts(),
             settle_seconds=settle_seconds,
         )
@@ -171,7 +195,7 @@ class _Demo:
         watch = Watch(
             stream.title, judge, tally, self._producer, offline,
             burst=stream.burst, pressure=self._pressure, ceiling_usd=options.ceiling_usd if options.is_live else None,
-            prefix=self._place.stretch.prefix,
+            prefix=prefix, gateway=self._entrance.url, deliveries=deliveries, guests=guests,
         )  # fmt: skip
         await watch.look()
         return watch
@@ -183,24 +207,14 @@ class _Demo:
         """The stream begins when every partition has its owner: what comes earlier would only wait."""
         deadline = time.monotonic() + READY_SECONDS
         while not self._interruption.happened and not crew.failed.done() and time.monotonic() < deadline:
-            groups = await log.groups()
-            bounds = await log.bounds(self._tasks[0].reads)
-            owned = {
-                partition
-                for task in self._tasks
-                for member in groups.get(task.group, [])
-                if member.is_alive
-                for partition in ((task.group, p) for p in member.partitions if p in bounds)
-            }
-            if len(owned) == len(bounds) * len(self._tasks):
+            if await is_manned(log, self._tasks):
                 return
             await self._interruption.wait(0.1)
 
-    async def _play(self, watch: Watch, crew: Crew) -> tuple[Picture, bool]:
-        """The whole show: until every event has its ending, or somebody stops it."""
+    async def _play(self, watch: Watch, crew: Crew) -> bool:
+        """The whole show: until every event of the stream has its ending, or somebody stops it; which of both."""
         producing = asyncio.create_task(self._producer.run(), name="producer")
-        rng = Random()
-        kill_at = time.monotonic() + rng.uniform(*KILL_SECONDS)
+        kills = Kills(crew)
         watch.begin()
         try:
             while True:
@@ -209,25 +223,55 @@ class _Demo:
                 self._view.show(picture)
                 if was_sent:
                     producing.result()
-                if self._interruption.happened or (was_sent and watch.is_all_ended) or self._is_stalled(picture):
+                    watch.end_day()
+                if self._interruption.happened or watch.is_day_over or self._is_stalled(picture):
                     break
                 if crew.failed.done():
                     crew.failed.result()
-                if self._options.kills and time.monotonic() > kill_at:
-                    watch.note(crew.kill_one(rng))
-                    kill_at = time.monotonic() + rng.uniform(*KILL_SECONDS)
+                if self._options.kills and (struck := kills.look(picture)):
+                    watch.note(struck)
                 await self._interruption.wait(LOOK_SECONDS)
         finally:
             self._producer.stop()
             await asyncio.gather(producing, return_exceptions=True)
-        watch.note("stopping: the workers finish what is in flight and commit it")
-        self._view.show(await watch.look())
-        await crew.stop()
         self._kills = crew.kills
+        return self._producer.is_done and watch.is_day_over
+
+    async def _until_delivered(self, watch: Watch, crew: Crew) -> None:
+        """Database and webhooks have what is written; Slack too, if it is not long."""
+        started = time.monotonic()
+        while not (self._interruption.is_urgent or crew.failed.done()):
+            self._view.show(await watch.look())
+            lasted = time.monotonic() - started
+            found, is_patient = self._deliveries.now, lasted < DIGEST_SECONDS
+            if lasted > DELIVERY_SECONDS or not found.waits(DATABASE, WEBHOOK, *([SLACK] if is_patient else [])):
+                return
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _wind_up(self, watch: Watch, crew: Crew) -> Picture:
+        """In order: no new events, then no new results, then what is written is delivered."""
+        watch.note("stopping: what is in flight is finished, committed and delivered")
+        self._view.show(await watch.look())
+        await crew.stop(TAKE)
+        await crew.stop(WORK)
+        await self._until_delivered(watch, crew)
+        await crew.stop()
         picture = await watch.look()
         # Nobody works any more: whatever was billed and stands on no record was paid for in vain.
         picture.findings.paid_again = picture.findings.unaccounted_items
-        return picture, self._producer.is_done and watch.is_all_ended
+        return picture
+
+    async def _stay(self, watch: Watch, crew: Crew, stream: Stream) -> int:
+        """The day is over and told; the system runs on until somebody ends it."""
+        watch.note("the day is over: what is written is delivered")
+        await self._until_delivered(watch, crew)
+        code = self._end(await watch.look(), stream, is_finished=True, is_staying=True)
+        self._place.save()
+        page, self._view = Page(self._console), Silence()
+        await stay(watch, crew, self._interruption, page)
+        picture = await self._wind_up(watch, crew)
+        print_farewell(page, picture)
+        return code if self._ended.is_promised(picture) else CHECK_FAILED
 
     def _is_stalled(self, picture: Picture) -> bool:
         """Offline nothing stalls: who dies is started again."""
@@ -241,7 +285,7 @@ class _Demo:
         ]
         return True
 
-    def _end(self, picture: Picture, stream: Stream, *, is_finished: bool) -> int:
+    def _end(self, picture: Picture, stream: Stream, *, is_finished: bool, is_staying: bool = False) -> int:
         self._place.stretch.is_finished = is_finished
         self._view.close()
         if self._options.input is not None and self._options.input.damage:
@@ -251,7 +295,8 @@ class _Demo:
             more = ", …" if len(self._producer.too_large) > 5 else ""
             self._remarks.append(f"Left out, because larger than the log takes: line {lines}{more}.")
         delivery = self._options.settings.kafka_log.delivery if self._place.kafka else "exactly_once"
-        ended = Ended(self._place, self._kills, is_finished, tuple(self._remarks), delivery)
+        commands = tuple(self._entrance.commands) if is_staying else ()
+        ended = self._ended = Ended(self._place, self._kills, is_finished, tuple(self._remarks), delivery, commands)
         planted = stream.planted[: self._producer.sent] if stream.planted is not None else None
         print_summary(self._console, picture, planted, ended)
         if not ended.is_promised(picture):
@@ -260,37 +305,19 @@ class _Demo:
             return INTERRUPTED
         return DONE if is_finished else FAILED
 
-    def _greeting(self, stream: Stream) -> str:
+    def _greet(self, stream: Stream, log: EventLog) -> None:
         what = f"{stream.title}: goes on after {stream.sent:,} events" if stream.sent else stream.title
         who = f"the real Claude API, at most {ceiling(self._options.ceiling_usd)}"
         if not self._options.is_live:
             who = "an offline stand-in for Claude (its judgement is simulated)"
-        return f"{what}. Starting {who}, and {2 * self._options.workers} workers …"
-
-    def _offline_settings(self, offline: OfflineClaude, url: str) -> Settings:
-        settings = self._options.settings
-        rates = rates_of(offline.account)
-        limits = LimitOptions(rates.requests, rates.input_tokens, rates.output_tokens)
-        changes: dict[str, Any] = {
-            "log": self._place.log,
-            "drain_seconds": DRAIN_SECONDS,
-            "claude": replace(settings.claude, base_url=url, api_key="offline"),
-            "limits": settings.limits or {"default": limits},
-            "spend": SpendOptions(),
-            "fleet": replace(settings.fleet, rise_per_second=max(settings.fleet.rise_per_second, RISE_PER_SECOND)),
-        }
-        if self._options.kills:
-            # Who comes back under the name of a killed worker gets its partitions at once. Brokers' own groups (Kafka 4)
-            # wait for the dead member's session instead, 45 s by default: too long for a show.
-            changes["kafka_log"] = replace(settings.kafka_log, group_protocol="classic", static_membership=True)
-        return settings.model_copy(update=changes)
-
-    async def _live_settings(self, log: EventLog) -> Settings:
-        """The ceiling holds for all workers of this run together, on top of what earlier runs on this log have spent."""
-        account: Account = ("all", "", periods_at(time.time()).labels[-1])
-        before = (await read_claims(log)).sum(account).claimed / NANOUSD
-        spend = SpendOptions(month_usd=before + self._options.ceiling_usd)
-        return self._options.settings.model_copy(update={"log": self._place.log, "spend": spend})
+        workers = 2 * self._options.workers
+        self._view.say(f"{what}. Starting {who}, {workers} workers, gateway and sinks …")
+        if warning := label(log.delivery):
+            self._view.say(warning)
+        if self._entrance.remark:
+            self._remarks.append(self._entrance.remark)
+        told = [*([self._entrance.remark] if self._entrance.remark else []), "Send a review of your own while it runs:"]
+        self._view.tell([*told, *(f"  {line}" for line in self._entrance.commands), ""])
 
 
 def _terminal() -> Console:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from penstock.demo.burst import Burst, burst_of
 from penstock.demo.lines import Lines
@@ -15,12 +15,14 @@ from penstock.demo.names import fresh_prefix, specs_of
 from penstock.demo.options import DAY_EVENTS, DAY_SECONDS, DemoOptions
 from penstock.demo.place import Place, Stretch
 from penstock.demo.producer import Due, day_stream, line_stream, sent_before
+from penstock.log.unresolved import unresolved
 from review_moderation.samples import FIRST_DAY, SampleEvent, day
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from penstock.log.base import EventLog
+    from penstock.task import Task
 
 DAY = "day"
 
@@ -70,15 +72,21 @@ def _left_at(last: Stretch) -> str:
     return f"Topics of an earlier demo stay as they are: {last.prefix}* at {last.log}"
 
 
-async def open_stretch(place: Place, log: EventLog, topics: Sequence[str], options: DemoOptions) -> None:
-    """Decide what this run is about and write it down. What an earlier run left unended always comes first."""
+async def open_stretch(
+    place: Place, log: EventLog, topics: Sequence[str], tasks: Sequence[Task[Any, Any]], options: DemoOptions
+) -> None:
+    """Decide what this run is about and write it down. What an earlier run left unended always comes first.
+
+    A finished day may have been followed by events of others: while one of them waits, the judge reads from where it did.
+    """
     ends = {f"{p.topic}/{p.number}": b.high for topic in topics for p, b in (await log.bounds(topic)).items()}
     last = place.stretch
     source = options.input.identity if options.input is not None else DAY
-    is_rest = not last.is_finished and all(last.first.get(name, 0) <= end for name, end in ends.items())
+    is_open = not last.is_finished or await _waits(tasks, log)
+    is_rest = is_open and all(last.first.get(name, 0) <= end for name, end in ends.items())
     if not is_rest:
         place.ledger.unlink(missing_ok=True)
-    if not is_rest or source != last.source or source == "-":
+    if not is_rest or last.is_finished or source != last.source or source == "-":
         place.stretch = Stretch(
             log=last.log,
             prefix=last.prefix,
@@ -91,6 +99,20 @@ async def open_stretch(place: Place, log: EventLog, topics: Sequence[str], optio
     place.stretch.is_finished = False
     place.stretch.is_running = True
     place.save()
+
+
+async def _waits(tasks: Sequence[Task[Any, Any]], log: EventLog) -> bool:
+    """Whether one of the groups has an event before it."""
+    for task in tasks:
+        for topic in task.topics:
+            done = await log.committed(task.group, topic)
+            for partition, kept in (await log.bounds(topic)).items():
+                known = done.get(partition)
+                if known is not None and (await unresolved(log, partition, known, kept))[0]:
+                    return True
+                if known is None and kept.low < kept.high:
+                    return True
+    return False
 
 
 async def stream_of(place: Place, log: EventLog, topic: str, options: DemoOptions) -> Stream:

@@ -1,6 +1,6 @@
 """Looks from outside, about once a second, and says what there is to show.
 
-judge, tally, offline → [watch] → board, plain lines, summary
+judge, tally, offline, deliveries, guests → [watch] → board, plain lines, summary
 """
 
 from __future__ import annotations
@@ -10,17 +10,22 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from penstock.demo.deliveries import Delivered
+
 if TYPE_CHECKING:
     from penstock.demo.burst import Burst
+    from penstock.demo.deliveries import Deliveries
     from penstock.demo.findings import Findings, TaskFindings
+    from penstock.demo.guests import Guests
     from penstock.demo.judge import Judge
     from penstock.demo.offline import OfflineClaude
     from penstock.demo.pressure import Absorbed, Pressure
     from penstock.demo.producer import Producer
     from penstock.demo.tally import Tally
+    from penstock.record import Partition
 
 RATE_SECONDS = 4.0
-SHOWN_NOTES = 3
+KEPT_NOTES = 100
 
 
 @dataclass(slots=True)
@@ -53,9 +58,16 @@ class Picture:
     spent_nanousd: int
     ceiling_usd: float | None
     notes: list[str] = field(default_factory=list)
+    noted: int = 0
+    """How many there were; the latest are kept."""
     limit: str = ""
     """Which of the account's limits is used most, and whether it binds; empty where nobody outside can tell."""
     absorbed: Absorbed | None = None
+    gateway: str = ""
+    """Where events come in over HTTP."""
+    guests: int = 0
+    """Events besides the demo's own."""
+    delivered: Delivered = field(default_factory=Delivered)
 
     @property
     def lost(self) -> int:
@@ -100,10 +112,15 @@ class Watch:
         pressure: Pressure | None = None,
         ceiling_usd: float | None = None,
         prefix: str = "",
+        gateway: str = "",
+        deliveries: Deliveries,
+        guests: Guests,
     ) -> None:
         self.title = title
         self.tally = tally
         self.notes: list[str] = []
+        self.noted = 0
+        """Since the start; the latest of them are kept."""
         self.judge = judge
         self._producer = producer
         self._offline = offline
@@ -111,6 +128,10 @@ class Watch:
         self._pressure = pressure
         self._ceiling_usd = ceiling_usd
         self._prefix = prefix
+        self._gateway = gateway
+        self._deliveries = deliveries
+        self._guests = guests
+        self._day_ends: dict[Partition, int] | None = None
         self._started = time.monotonic()
         self._sent_at_look = producer.sent
         self._before: deque[tuple[float, dict[str, int]]] = deque()
@@ -118,6 +139,8 @@ class Watch:
     def note(self, text: str) -> None:
         """Something happened that a viewer must know."""
         self.notes.append(f"{self._seconds():4.0f} s  {text}")
+        self.noted += 1
+        del self.notes[:-KEPT_NOTES]
 
     @property
     def backlog(self) -> int:
@@ -126,10 +149,16 @@ class Watch:
         sent_since = self._producer.sent - self._sent_at_look
         return sent_since + max((self._lag(task) for task in found.tasks.values()), default=0)
 
+    def end_day(self) -> None:
+        """All of the stream was sent before the last look: what comes later is not of it."""
+        self._day_ends = self._day_ends or self.judge.read_to()
+
     @property
-    def is_all_ended(self) -> bool:
-        """Every event has its ending, or was seen to be lost."""
-        return all(self._lag(task) <= task.lost for task in self.judge.findings.tasks.values())
+    def is_day_over(self) -> bool:
+        """Every event up to the end of the stream has its ending, or was seen to be lost."""
+        ends = self._day_ends
+        found = self.judge.findings.tasks
+        return ends is not None and all(self.judge.unended(name, ends) <= task.lost for name, task in found.items())
 
     def begin(self) -> None:
         """The stream begins now."""
@@ -140,6 +169,8 @@ class Watch:
         sent = self._producer.sent
         findings = await self.judge.look()
         self._sent_at_look = sent
+        await self._deliveries.look()
+        await self._guests.look()
         now = time.monotonic()
         done = {name: task.ended + task.skipped for name, task in findings.tasks.items()}
         self._before.append((now, done))
@@ -184,9 +215,13 @@ class Watch:
             calls_in_flight=self._offline.in_flight if self._offline is not None else None,
             spent_nanousd=billed,
             ceiling_usd=self._ceiling_usd,
-            notes=self.notes[-SHOWN_NOTES:],
+            notes=[*self.notes],
+            noted=self.noted,
             limit=self._pressure.line if self._pressure is not None else "",
             absorbed=self._pressure.absorbed if self._pressure is not None else None,
+            gateway=self._gateway,
+            guests=self._guests.count,
+            delivered=self._deliveries.now,
         )
 
     def _lag(self, task: TaskFindings) -> int:

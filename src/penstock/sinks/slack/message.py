@@ -108,7 +108,7 @@ def _sample(delivery: Delivery, options: SlackOptions) -> str:
     content = delivery.content
     lines = [content.event_id[:_ID]]
     if isinstance(content, Result):
-        lines[0] += f" · {content.confidence}{', provisional' if content.provisional else ''}"
+        lines[0] += f" · {content.confidence}{', provisional' * content.provisional}{', simulated' * content.simulated}"
         for name in options.sample_fields:
             value = content.output.get(name)
             if value not in (None, "", []):
