@@ -13,7 +13,7 @@ from penstock.errors import LogDamaged
 from penstock.log.unresolved import unresolved
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from penstock.log.base import EventLog, GroupMember
 
@@ -57,14 +57,17 @@ class Groups:
         return found
 
 
-async def look_at_groups(log: EventLog, only: str = "") -> Groups:
-    """All groups, or one; what is wrong with that one is raised."""
-    topics = sorted(await log.topics())
+async def look_at_groups(
+    log: EventLog, only: str = "", *, of: Callable[[str], bool] = lambda _: True, on: Collection[str] | None = None
+) -> Groups:
+    """All groups, or one; what is wrong with that one is raised. `of` and `on` name the groups and topics that matter:
+    a cluster that is shared may have hundreds."""
+    topics = sorted(name for name in await log.topics() if on is None or name in on)
     groups = await log.groups()
     rows: list[GroupTopic] = []
     unreadable: dict[str, str] = {}
     for group in sorted(groups):
-        if only and group != only:
+        if (only and group != only) or not of(group):
             continue
         try:
             found = [await _row(log, group, topic, groups[group]) for topic in topics]

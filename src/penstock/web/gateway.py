@@ -15,6 +15,7 @@ import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.responses import RedirectResponse
 
 from penstock.web import openapi
 from penstock.web.bodies import media_type, read_body
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from penstock.web.events import Ending, Events
     from penstock.web.judge import Judge
     from penstock.web.options import GatewayOptions
+    from penstock.web.pages.console import Console
     from penstock.web.posting import Fate, Posting
 
 WAIT = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)(ms|s)?")
@@ -135,8 +137,8 @@ class Gateway:
         return min(seconds, self._options.max_wait_seconds)
 
 
-def application(parts: Parts) -> FastAPI:
-    """The ASGI application."""
+def application(parts: Parts, console: Console | None = None) -> FastAPI:
+    """The ASGI application; the pages for people are one of their own."""
     gateway = Gateway(parts)
     topics = sorted(parts.judges)
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url="/openapi.json", redirect_slashes=False)
@@ -167,6 +169,10 @@ def application(parts: Parts) -> FastAPI:
     app.add_api_route("/v1/topics/{topic}/events/{event_id:path}", get_of, methods=["GET"])
     app.add_api_route("/livez", live, methods=["GET"])
     app.add_api_route("/readyz", ready, methods=["GET"])
+    if console is not None:
+        app.add_api_route("/", _to_console, methods=["GET"])
+        app.add_api_route("/console", _to_console, methods=["GET"])
+        app.mount("/console", console.application())
     app.add_exception_handler(Problem, _refused)
     app.add_exception_handler(HTTPException, _by_framework)
     app.add_exception_handler(RequestValidationError, _by_framework)
@@ -177,6 +183,10 @@ def answer(content: Mapping[str, Any], status: int, headers: Mapping[str, str] |
     """JSON; problems by their own media type."""
     media = MEDIA_TYPE if "title" in content and "detail" in content else "application/json"
     return Response(orjson.dumps(content), status, dict(headers or {}), media_type=media)
+
+
+async def _to_console() -> Response:
+    return RedirectResponse("/console/", 303)
 
 
 async def _refused(_: Request, problem: Exception) -> Response:
