@@ -240,7 +240,8 @@ async def test_a_database_that_is_not_there_is_explained(tmp_path, database):
 
     def revised(to: str) -> None:
         engine = connect(database)
-        upgrade(engine)
+        if to == "0002":
+            upgrade(engine)
         with engine.begin() as connection:
             connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '{to}'"))
         engine.dispose()
@@ -261,6 +262,11 @@ async def test_a_database_that_is_not_there_is_explained(tmp_path, database):
         assert (odd.status, await takes_events(reader, "o-1")) == (503, True)
 
 
+def made(directory: Path) -> Path:
+    directory.mkdir()
+    return directory
+
+
 @pytest.mark.slow
 async def test_a_server_that_is_away_is_explained(tmp_path, postgres):
     """Nobody listens, no such database, tables missing: what is wrong and what to do; the next page asks again."""
@@ -271,10 +277,10 @@ async def test_a_server_that_is_away_is_explained(tmp_path, postgres):
         assert (page.status, "does not answer" in page.text, await takes_events(reader, "o-1")) == (503, True, True)
         assert (await reader.get("/console/")).status == 200
     missing = DatabaseOptions(url=re.sub(r"/penstock_\w+", "/penstock_nowhere", address))
-    async with looking(tmp_path / "b", missing) as reader:
+    async with looking(made(tmp_path / "b"), missing) as reader:
         assert "refuses us" in (await reader.get("/console/events")).text
     empty = DatabaseOptions(url=address)
-    async with looking(tmp_path / "c", empty) as reader:
+    async with looking(made(tmp_path / "c"), empty) as reader:
         assert "penstock db upgrade" in (await reader.get("/console/events")).text
         await put(empty, verdict("e-1"))
         assert (await reader.get("/console/events")).ids == ["e-1"]

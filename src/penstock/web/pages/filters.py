@@ -68,7 +68,7 @@ class Filters:
 
     def url(self, page: str, **changed: str) -> str:
         """The same with some of it changed; empty values are left out."""
-        return f"{page}?{urlencode(found)}" if (found := self._query(changed)) else page
+        return f"{page}?{urlencode(found, errors='replace')}" if (found := self._query(changed)) else page
 
     def pairs(self) -> list[tuple[str, str]]:
         """Without the place in the list."""

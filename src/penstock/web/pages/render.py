@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from jinja2 import Environment, FileSystemLoader, Undefined
 from markupsafe import Markup, escape
@@ -51,7 +51,8 @@ class Absent(Undefined):
 
 def page(name: str, status: int = 200, **given: Any) -> HTMLResponse:
     """A rendered template."""
-    return HTMLResponse(_environment().get_template(name).render(**given), status, headers=HEADERS)
+    made = _environment().get_template(name).render(**given)
+    return HTMLResponse(made.encode("utf-8", "replace"), status, headers=HEADERS)
 
 
 def coded(text: Any) -> Markup:
@@ -148,6 +149,13 @@ def letter_url(letter_id: Any) -> str:
     return f"/console/letter?{urlencode({'id': letter_id}, errors='replace')}"
 
 
+def in_address(given: Any) -> str:
+    """A value, or names and values, for the query of an address."""
+    return (
+        urlencode(given, errors="replace") if isinstance(given, dict) else quote(str(given), safe="", errors="replace")
+    )
+
+
 def asset(name: str) -> str:
     """The address of a static file; another content is another address."""
     return f"/console/static/{name}?{_digest(name)}"
@@ -174,6 +182,7 @@ def _environment() -> Environment:
         "quoted": quoted,
         "at": at,
         "ago": ago,
+        "urlencode": in_address,
         "usd": usd,
         "nanousd": nanousd,
         "number": number,
