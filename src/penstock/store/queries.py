@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from sqlalchemy import Text, and_, cast, func, literal, or_, select, tuple_
+from sqlalchemy import Text, and_, cast, func, literal, literal_column, or_, select, tuple_
 
 from penstock.store.tables import dead_letters, verdicts
 
@@ -32,6 +32,8 @@ WINDOW = 20_000
 NAMED_ROWS = 100
 """Rows that one id or subject may bring."""
 DETAIL = 300
+FOR_REVIEW: Any = literal_column("verdicts.needs_review")
+"""As it stands in the partial index: neither database takes another wording for the same."""
 
 
 class Cursor(NamedTuple):
@@ -256,8 +258,8 @@ def _indexed(kind: Kind, wanted: Wanted) -> list[Any]:
         found.append(c.committed_at < wanted.until)
     if kind == "verdict":
         found += [c.label == one.value for one in wanted.fields if one.is_label and len(wanted.tasks) == 1]
-        if wanted.needs_review:
-            found.append(c.needs_review.is_(True))
+        if wanted.needs_review and len(wanted.tasks) == 1:
+            found.append(FOR_REVIEW)
     elif wanted.stage and wanted.reason and len(wanted.tasks) == 1:
         found += [c.stage == wanted.stage, c.reason == wanted.reason]
     return found
@@ -278,6 +280,8 @@ def _looked(
         ]
         if wanted.confidence:
             found.append(c.confidence == wanted.confidence)
+        if wanted.needs_review and len(wanted.tasks) != 1:
+            found.append(c.needs_review.is_(True))
     elif not (wanted.stage and wanted.reason and len(wanted.tasks) == 1):
         found += [c[name] == value for name, value in (("stage", wanted.stage), ("reason", wanted.reason)) if value]
     if wanted.words and words:

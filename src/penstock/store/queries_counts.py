@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import Text, cast, func, literal, select, tuple_
 
+from penstock.store.queries import FOR_REVIEW
 from penstock.store.tables import (
     costs,
     dead_letters,
@@ -117,7 +118,7 @@ def counts(connection: Connection, names: Iterable[str], now: datetime, hours: i
         _verdicts(connection, one, first, now)
         _letters(connection, one, first, now)
         of = verdicts.c
-        review = select(func.count()).where(of.needs_review.is_(True), of.task == name, of.committed_at >= first)
+        review = select(func.count()).where(FOR_REVIEW, of.task == name, of.committed_at >= first)
         one.for_review = connection.execute(review.select_from(verdicts)).scalar_one()
         found.append(one)
     _costs(connection, {one.task: one for one in found}, first, now)
