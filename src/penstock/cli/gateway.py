@@ -22,7 +22,10 @@ def key(
     *,
     name: Annotated[str, typer.Option("--name", help="Whose it is; a second key of one name is the same client.")],
     scopes: Annotated[
-        list[str] | None, typer.Option("--scope", help="events:write or events:read. Repeatable; both unless given.")
+        list[str] | None,
+        typer.Option(
+            "--scope", help="events:write, events:read or console:read. Repeatable; the first two unless given."
+        ),
     ] = None,
     days: Annotated[float | None, typer.Option("--days", help="It ends after so many days.", min=0.001)] = None,
     rate: Annotated[float | None, typer.Option("--rate", help="Events per second at most.", min=0.001)] = None,

@@ -14,6 +14,8 @@ from penstock.errors import LogDamaged
 from penstock.log.unresolved import unresolved
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
     from penstock.log.base import EventLog, GroupMember
 
 AT_ONCE = 8
@@ -59,9 +61,12 @@ class Groups:
         return found
 
 
-async def look_at_groups(log: EventLog, only: str = "") -> Groups:
-    """All groups, or one; what is wrong with that one is raised."""
-    known = set(await log.topics())
+async def look_at_groups(
+    log: EventLog, only: str = "", *, of: Callable[[str], bool] = lambda _: True, on: Collection[str] | None = None
+) -> Groups:
+    """All groups, or one; what is wrong with that one is raised. `of` and `on` name the groups and topics that matter:
+    a cluster that is shared may have hundreds."""
+    known = {name for name in await log.topics() if on is None or name in on}
     groups = await log.groups()
     asking = asyncio.Semaphore(AT_ONCE)
 
@@ -72,7 +77,7 @@ async def look_at_groups(log: EventLog, only: str = "") -> Groups:
             rows = [await _row(log, group, topic, groups[group]) for topic in topics]
             return [row for row in rows if row]
 
-    names = [group for group in sorted(groups) if not only or group == only]
+    names = [group for group in sorted(groups) if of(group) and (not only or group == only)]
     told = await asyncio.gather(*map(ask, names), return_exceptions=True)
     found = Groups([])
     for group, answer in zip(names, told, strict=True):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from penstock.store.options import DatabaseOptions
 
 VERSION_TABLE = "penstock_version"
-REVISIONS = ("0001", "0002")
+REVISIONS = ("0001", "0002", "0003")
 """Every step there is, oldest first: the last one is what this program works with."""
 JSON: Any = {"json_serializer": lambda value: orjson.dumps(value).decode(), "json_deserializer": orjson.loads}
 """Documents are most of a row."""

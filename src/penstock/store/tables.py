@@ -87,6 +87,7 @@ verdicts = Table(
     Column("source_offset", BigInteger, nullable=False),
     Column("log_offset", BigInteger, nullable=False),
     Index("verdicts_by_time", "committed_at"),
+    Index("verdicts_by_task", "task", "committed_at", "label"),
     Index("verdicts_by_label", "task", "label", "committed_at"),
     Index("verdicts_by_subject", "subject"),
     Index("verdicts_by_key", "key"),
@@ -124,7 +125,8 @@ dead_letters = Table(
     Column("log_partition", Integer, nullable=False),
     Column("log_offset", BigInteger, nullable=False),
     Index("dead_letters_by_time", "committed_at"),
-    Index("dead_letters_by_reason", "task", "reason", "committed_at"),
+    Index("dead_letters_by_task", "task", "committed_at", "stage", "reason"),
+    Index("dead_letters_by_kind", "task", "stage", "reason", "committed_at"),
     Index("dead_letters_by_event", "task", "event_id"),
     Index("dead_letters_by_subject", "subject"),
     Index("dead_letters_by_key", "key"),
@@ -157,7 +159,7 @@ costs = Table(
     Column("cache_write_tokens", BigInteger, nullable=False),
     Column("cache_read_tokens", BigInteger, nullable=False),
     Column("output_tokens", BigInteger, nullable=False),
-    Index("costs_by_time", "committed_at"),
+    Index("costs_by_time", "committed_at", "task", "nanousd", "simulated"),
 )
 
 decisions = Table(

@@ -16,6 +16,7 @@ from penstock.web.gateway import Parts, application
 from penstock.web.judge import Judge
 from penstock.web.keys import Keys
 from penstock.web.ledger import Ledger
+from penstock.web.pages.console import Console, ConsoleParts
 from penstock.web.posting import Posting
 from penstock.web.server import WebServer
 from penstock.web.tail import Tail
@@ -34,8 +35,10 @@ def build_server(
     options: GatewayOptions,
     *,
     prepare: Callable[[], Awaitable[None]] | None = None,
+    console: ConsoleParts | None = None,
 ) -> WebServer:
-    """A server for the topics that these tasks read. Raises `UserError` where it could not work."""
+    """A server for the topics that these tasks read, and for people where `console` is given. Raises `UserError` where
+    it could not work."""
     topics = list(dict.fromkeys(task.reads for task in tasks))
     judges = {
         topic: Judge(topic, [t for t in tasks if t.reads == topic], options.key, options.max_event_bytes)
@@ -52,6 +55,7 @@ def build_server(
     posting = Posting(log, ledger, backlog)
     tail = Tail(tasks, log, ledger, options.tail_seconds)
     parts = Parts(options, tasks, judges, _keys(options), posting, ledger, backlog)
+    pages = None if console is None else Console(console, tasks, log, keys=parts.keys, ledger=ledger)
 
     @asynccontextmanager
     async def around() -> AsyncIterator[Sequence[Callable[[], Coroutine[Any, Any, None]]]]:
@@ -64,10 +68,12 @@ def build_server(
             yield (tail.run, backlog.run)
             await posting.drain()
         finally:
+            if pages is not None:
+                await pages.close()
             await ledger.close()
             await log.close()
 
-    return WebServer(lambda: application(parts), options, around=around, on_stop=ledger.stop_waiting)
+    return WebServer(lambda: application(parts, pages), options, around=around, on_stop=ledger.stop_waiting)
 
 
 def _keys(options: GatewayOptions) -> Keys | None:

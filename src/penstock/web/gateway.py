@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.responses import RedirectResponse
 
 from penstock.web import openapi
 from penstock.web.answers import BatchAnswer, answer
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from penstock.web.events import Ending, Events
     from penstock.web.judge import Judge
     from penstock.web.options import GatewayOptions
+    from penstock.web.pages.console import Console
     from penstock.web.posting import Posting
 
 WAIT = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)(ms|s)?")
@@ -142,8 +144,8 @@ class Gateway:
         return min(seconds, self._options.max_wait_seconds)
 
 
-def application(parts: Parts) -> FastAPI:
-    """The ASGI application."""
+def application(parts: Parts, console: Console | None = None) -> FastAPI:
+    """The ASGI application; the pages for people are one of their own."""
     gateway = Gateway(parts)
     topics = sorted(parts.judges)
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url="/openapi.json", redirect_slashes=False)
@@ -174,10 +176,18 @@ def application(parts: Parts) -> FastAPI:
     app.add_api_route("/v1/topics/{topic}/events/{event_id:path}", get_of, methods=["GET"])
     app.add_api_route("/livez", live, methods=["GET"])
     app.add_api_route("/readyz", ready, methods=["GET"])
+    if console is not None:
+        app.add_api_route("/", _to_console, methods=["GET"])
+        app.add_api_route("/console", _to_console, methods=["GET"])
+        app.mount("/console", console.application())
     app.add_exception_handler(Problem, _refused)
     app.add_exception_handler(HTTPException, _by_framework)
     app.add_exception_handler(RequestValidationError, _by_framework)
     return app
+
+
+async def _to_console() -> Response:
+    return RedirectResponse("/console/", 303)
 
 
 async def _refused(_: Request, problem: Exception) -> Response:

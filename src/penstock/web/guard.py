@@ -87,7 +87,11 @@ class _Exchange:
         """The answer with our headers. One that comes before the body was read ends the connection, gently."""
         if message["type"] == "http.response.start":
             self.has_begun = True
-            added = [*self._headers, *([(b"connection", b"close")] if self._is_unread else [])]
+            own = {name for name, _ in message.get("headers", [])}  # a page for people has a policy of its own
+            added = [
+                *(pair for pair in self._headers if pair[0] not in own),
+                *([(b"connection", b"close")] if self._is_unread else []),
+            ]
             given = [pair for pair in message.get("headers", []) if pair[0] != b"connection"]
             await self._send({**message, "headers": [*given, *added]})
         elif self._is_unread and not message.get("more_body"):

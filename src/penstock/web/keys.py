@@ -24,6 +24,8 @@ from penstock.web.problems import Problem
 
 logger = logging.getLogger("penstock.gateway")
 SCOPES = ("events:write", "events:read")
+"""Of producers: what a key may do unless it is told."""
+ALL_SCOPES = (*SCOPES, "console:read")
 PREFIX = "psk"
 LOOK_SECONDS = 1.0
 BURST_SECONDS = 2.0
@@ -58,9 +60,9 @@ def new_key(
     """A key and what is shown of it once."""
     if not _NAME.fullmatch(name):
         raise SettingsError(f"--name {name!r}: letters, digits, '.', '_', '-', at most 64")
-    unknown = sorted(set(scopes) - set(SCOPES))
+    unknown = sorted(set(scopes) - set(ALL_SCOPES))
     if unknown or not scopes:
-        raise SettingsError(f"--scope {' '.join(unknown) or '(none)'}: write {' or '.join(SCOPES)}")
+        raise SettingsError(f"--scope {' '.join(unknown) or '(none)'}: write {' or '.join(ALL_SCOPES)}")
     key_id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
     expires = datetime.now(UTC).replace(microsecond=0) + timedelta(days=days) if days else None
     return ApiKey(key_id, name, _hash(secret), frozenset(scopes), expires, events_per_second), (
@@ -112,8 +114,8 @@ def _key(block: dict[str, object], file: Path) -> ApiKey:
     key_id, name, digest, scopes = (block.get(field) for field in ("id", "name", "sha256", "scopes"))
     if not all(isinstance(text, str) and text for text in (key_id, name, digest)) or not isinstance(scopes, list):
         raise wrong("id, name, sha256 and scopes are needed; make it again with `penstock gateway key`")
-    if not set(scopes) <= set(SCOPES):
-        raise wrong(f"scopes are {' and '.join(SCOPES)}")
+    if not set(scopes) <= set(ALL_SCOPES):
+        raise wrong(f"scopes are {' and '.join(ALL_SCOPES)}")
     expires, rate = block.get("expires"), block.get("events_per_second")
     if expires is not None and not (isinstance(expires, datetime) and expires.tzinfo):
         raise wrong("expires is a time with its zone, such as 2030-01-31T00:00:00Z")
@@ -147,6 +149,12 @@ class Keys:
         if scope not in key.scopes:
             raise Problem("forbidden", f"this key lacks the scope {scope}; make one that has it")
         return key
+
+    def holds(self, key_id: str, scope: str) -> bool:
+        """Whether this key is still there, not over, and may do that."""
+        self._look()
+        key = self._keys.get(key_id)
+        return key is not None and scope in key.scopes and not key.is_over(datetime.now(UTC))
 
     def _look(self) -> None:
         now = time.monotonic()

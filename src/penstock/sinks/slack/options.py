@@ -64,7 +64,7 @@ class SlackOptions:
     sample_fields: tuple[str, ...] = ()
     """Output fields shown of them, addresses and long numbers blotted out; none unless given, for they may quote the event."""
     console_url: str = ""
-    """Where an event is looked at: `https://penstock.example.com/events/{event_id}`; `{task}` may stand there too."""
+    """Where an event is looked at: `https://penstock.example.com/console/event?task={task}&event_id={event_id}` is the console."""
     quiet_hours: str = ""
     """`22:00-07:00`: nothing is sent meanwhile; what was held goes out afterwards."""
     quiet_zone: str = "UTC"

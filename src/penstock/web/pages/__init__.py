@@ -1,0 +1,1 @@
+"""The console: pages for people, read-only, beside the gateway."""

@@ -1,0 +1,127 @@
+"""The list of what was decided and what died, newest first, and what is new in it.
+
+filters → [lists] → events.html, rows.html
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from penstock.outcome import CONFIDENCES
+from penstock.store import queries
+from penstock.store.queries_counts import kinds, tasks
+from penstock.web.pages.filters import KINDS, RANGES, Filters
+from penstock.web.pages.text import UNKNOWN
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sqlalchemy import Connection
+
+    from penstock.store.queries import Page, Row
+    from penstock.web.pages.database import Database
+    from penstock.web.pages.fields import Choice
+
+PAGE = "/console/events"
+MOST_NEW = 200
+SUMMARY_CHARS = 160
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A row, with what is said of it in short."""
+
+    row: Row
+    order: Sequence[str]
+    """The values of its label, as the task declares them."""
+    summary: list[tuple[str, str]]
+
+
+class Lists:
+    """Makes pages of rows."""
+
+    def __init__(self, database: Database, choices: Mapping[str, Sequence[Choice]], rows: int) -> None:
+        self._database, self._choices, self._rows = database, choices, rows
+
+    async def given(self, filters: Filters) -> dict[str, Any]:
+        """What the template of the list is given."""
+        wanted = filters.wanted(self._choices, datetime.now(UTC))
+        before = filters.before()
+
+        def question(connection: Connection) -> tuple[Page, bool, list[str]]:
+            known = sorted({*self._choices, *tasks(connection)})
+            if wanted.words and before is None:
+                found = queries.named(connection, wanted.words, wanted, known)
+                if found:
+                    return queries.Page(found), True, known
+            return queries.rows(connection, wanted, self._rows, before), False, known
+
+        page, is_named, known = await self._database.ask(question)
+        newest = page.rows[0].cursor.text() if page.rows else ""
+        return {
+            "filters": filters,
+            "lines": [self.line(row) for row in page.rows],
+            "is_named": is_named,
+            "is_live": before is None and not is_named,
+            "newest": newest,
+            "older": filters.url(PAGE, before=page.older.text()) if page.older else "",
+            "looked_back_to": page.looked_back_to,
+            "window": queries.WINDOW,
+            "tasks": known,
+            "choices": self._choices.get(filters.task, ())
+            if filters.task or len(self._choices) != 1
+            else next(iter(self._choices.values())),
+            "kinds": KINDS,
+            "ranges": RANGES,
+            "confidences": CONFIDENCES,
+            "page": PAGE,
+        }
+
+    async def fresh(self, filters: Filters, after: str) -> dict[str, Any]:
+        """Rows in front of a place; all the newest where that is none."""
+        wanted = filters.wanted(self._choices, datetime.now(UTC))
+        cursor = queries.Cursor.of(after) if after else None
+
+        def question(connection: Connection) -> list[Row]:
+            if cursor is None:
+                return queries.rows(connection, wanted, self._rows).rows
+            return queries.newer(connection, wanted, cursor, MOST_NEW + 1)
+
+        found = await self._database.ask(question)
+        lines = [self.line(row) for row in found[:MOST_NEW]]
+        newest = lines[0].row.cursor.text() if lines else after
+        return {"lines": lines, "newest": newest, "is_more": len(found) > MOST_NEW}
+
+    async def letters(self) -> dict[str, Any]:
+        """Dead letters by kind."""
+
+        def question(connection: Connection) -> Any:
+            now = datetime.now(UTC)
+            return now, kinds(connection, sorted({*self._choices, *tasks(connection)}), now)
+
+        now, found = await self._database.ask(question)
+        return {"kinds": found, "now": now, "page": PAGE, "filters": Filters()}
+
+    def line(self, row: Row) -> Line:
+        """With its label's order, and the rest of the output in a few words."""
+        choices = self._choices.get(row.task, ())
+        order = next((one.values for one in choices if one.is_label), ())
+        label = next((one.name for one in choices if one.is_label), "")
+        if row.kind == "letter":
+            return Line(row, order, [("", row.detail)])
+        said = [
+            (name, _short(value)) for name, value in row.output.items() if name != label and value not in ("", [], None)
+        ]
+        return Line(row, order, said)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return ", ".join(_short(one) for one in value[:8])
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_short(inner)}" for name, inner in list(value.items())[:8])
+    return UNKNOWN if value is None else str(value)
