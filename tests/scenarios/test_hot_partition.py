@@ -172,9 +172,13 @@ async def until_full(ground: Ground, pipeline: Pipeline) -> OffsetMap:
     """The hot partition is not read on, and all that is not held is committed: its map is as long as it may be."""
 
     async def is_full() -> bool:
-        length = len((await ground.progress()).encode("x" * 22)) if await ground.has_progress() else 0
+        if not await ground.has_progress():
+            return False
+        reading, done = pipeline.reading(), await ground.progress()
+        length = len(done.encode("x" * 22))
         assert length <= 4_096
-        return pipeline.reading().paused == {"offset_map": 1} and length > 3_900
+        only_held_are_open = reading.items_in_flight - done.count_above() in (0, 1)  # every second one
+        return reading.paused == {"offset_map": 1} and length > 3_900 and only_held_are_open
 
     await until(is_full, PATIENCE_SECONDS)
     return await ground.progress()

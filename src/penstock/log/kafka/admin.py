@@ -23,10 +23,10 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import ConfigResource, NewTopic, OffsetSpec  # type: ignore[attr-defined]
 
-from penstock.errors import LogUnavailable, SettingsError, TopicMissing
+from penstock.errors import LogUnavailable, SettingsError, TopicMissing, UserError
 from penstock.log.base import Bounds, GroupMember, TopicInfo, TopicSpec
 from penstock.log.kafka.connection import Connection, logger
-from penstock.log.kafka.faults import FORBIDDEN, MISSING, Moving, meaning, missing
+from penstock.log.kafka.faults import FORBIDDEN, MISSING, NO_ANSWER, NOT_MADE, Moving, meaning, missing
 from penstock.log.kafka.reaching import reached
 from penstock.record import Partition
 
@@ -50,20 +50,6 @@ RENEW_SECONDS = 5.0
 LONGEST_SESSION = "group.consumer.max.session.timeout.ms"
 DEFAULT_LONGEST_SESSION_MS = 60_000
 CHANGING = frozenset({"create_topics"})
-NO_ANSWER = frozenset(
-    # The last: nobody could be asked who leads a partition, such as while a login is renewed.
-    {KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError.REQUEST_TIMED_OUT, KafkaError._NOENT}  # noqa: SLF001
-)
-NOT_MADE = frozenset(
-    {
-        KafkaError.TOPIC_ALREADY_EXISTS,
-        KafkaError.INVALID_REPLICATION_FACTOR,
-        KafkaError.INVALID_PARTITIONS,
-        KafkaError.INVALID_CONFIG,
-        KafkaError.POLICY_VIOLATION,
-        KafkaError.TOPIC_EXCEPTION,
-    }
-)
 SHOWN_SETTINGS = frozenset(
     {"cleanup.policy", "retention.ms", "retention.bytes", "min.insync.replicas", "max.message.bytes"}
 )
@@ -304,13 +290,25 @@ class Admin:
     def _offsets_of(
         self, group: str, partitions: Sequence[Partition] | None, **settings: Any
     ) -> Sequence[TopicPartition]:
-        """Of these partitions, or of all. Described first: a coordinator that is moving ends the process (DESIGN.md)."""
-        self._result(self._asked("describe_consumer_groups", [group])[group], f"group {group!r}")
+        """Of these partitions, or of all."""
+        self._find_coordinator(group)
         wanted = None if partitions is None else [TopicPartition(p.topic, p.number) for p in partitions]
         asked = ConsumerGroupTopicPartitions(group, wanted)
         future = next(iter(self._asked("list_consumer_group_offsets", [asked], **settings).values()))
         told: Sequence[TopicPartition] = self._result(future, f"progress of group {group!r}").topic_partitions
         return told
+
+    def _find_coordinator(self, group: str) -> None:
+        """Asked for progress by a client that is no consumer, a broker that is not (yet) the group's coordinator ends the process:
+        librdkafka (2.16) follows a null pointer then. Asked for the group, it only says so.
+        """
+        future = next(iter(self._asked("describe_consumer_groups", [group]).values()))
+        try:
+            self._result(future, f"looking for the coordinator of group {group!r}")
+        except Moving as weather:
+            raise NoAnswer(str(weather)) from weather
+        except UserError:  # what else is wrong with the group is told by the answer that is wanted
+            return
 
     def _all_names(self) -> list[str]:
         self.check_connection()

@@ -65,6 +65,22 @@ MOVING = frozenset(
 """A partition or a coordinator is on its way to a broker: a moment later the same question is answered."""
 THROWN_AWAY = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})  # noqa: SLF001
 """Of a record: its transaction had failed already."""
+NO_ANSWER = frozenset(
+    # The last: nobody could be asked who leads a partition, such as while a login is renewed.
+    {KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError.REQUEST_TIMED_OUT, KafkaError._NOENT}  # noqa: SLF001
+)
+"""Whoever was asked is away."""
+NOT_MADE = frozenset(
+    {
+        KafkaError.TOPIC_ALREADY_EXISTS,
+        KafkaError.INVALID_REPLICATION_FACTOR,
+        KafkaError.INVALID_PARTITIONS,
+        KafkaError.INVALID_CONFIG,
+        KafkaError.POLICY_VIOLATION,
+        KafkaError.TOPIC_EXCEPTION,
+    }
+)
+"""A topic, and asking again is no use."""
 UNSUPPORTED = frozenset({KafkaError.UNSUPPORTED_VERSION, KafkaError._UNSUPPORTED_FEATURE})  # noqa: SLF001
 
 
