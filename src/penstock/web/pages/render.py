@@ -112,6 +112,7 @@ def usd(amount: Any) -> str:
         return "$0"
     if amount >= 0.01:
         return f"${amount:,.2f}" if amount >= 1 else f"${amount:.3f}"
+    amount = float(f"{amount:.1e}")  # 0.00000996 is 0.000010
     digits = min(9, 1 - math.floor(math.log10(abs(amount))))
     return f"${amount:.{digits}f}"
 
