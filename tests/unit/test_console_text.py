@@ -319,6 +319,19 @@ def test_money_is_told_in_two_digits_at_least(nano: int | None, told: str) -> No
     assert nanousd(nano) == told
 
 
+def test_a_time_has_the_day_where_it_is_not_todays() -> None:
+    """Short for today, with the day before that, with the year before that; hovering tells all of it, in UTC."""
+    now = datetime.now(UTC)
+    for moment, told in ((now, f"{now:%H:%M:%S}"), (NOW.replace(year=2020), "2020-11-28 12:00:00")):
+        (node,) = read(f"<p>{at(moment)}</p>").all("time")
+        assert (node.text, node.attrs["title"][-4:], f"{moment:%Y-%m-%d}" in node.attrs["title"]) == (
+            told,
+            " UTC",
+            True,
+        )
+    assert "2026-11-28 12:00:00" in at(NOW, with_date=True)
+
+
 def test_odd_values_are_unknown() -> None:
     """Times and sums that are none."""
     assert "unknown" in at(None)
