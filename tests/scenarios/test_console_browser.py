@@ -20,7 +20,7 @@ from penstock.web.pages.keyboard import KEYS
 
 pytestmark = pytest.mark.slow
 HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>\u202e"
-PAGES = ("/console/", "/console/events", "/console/events?task=rich&f.decision=no&range=24h", "/console/dead-letters", "/console/event?task=rich&event_id=e-1", "/console/letter?id=l-1", "/console/nowhere")  # fmt: skip
+PAGES = ("/console/", "/console/events", "/console/events?task=rich&f.decision=no&range=24h", "/console/dead-letters", "/console/event?task=rich&event_id=e-1", "/console/event?task=rich&event_id=e-old", "/console/letter?id=l-1", "/console/nowhere")  # fmt: skip
 CONTRAST = (Path(__file__).parent.parent / "contrast.js").read_text()
 
 
@@ -32,6 +32,7 @@ async def database(tmp_path: Path) -> DatabaseOptions:
         for n in range(70)
     ]  # fmt: skip
     rows += [
+        verdict("e-old", NOW - timedelta(days=3)),
         verdict(HOSTILE, NOW - timedelta(minutes=3)),
         letter("l-1", NOW - timedelta(minutes=4), detail=HOSTILE, value=HOSTILE.encode()),
     ]

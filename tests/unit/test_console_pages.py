@@ -312,7 +312,7 @@ async def test_the_overview_tells_who_waits_and_why(tmp_path, database):
     for part in ("sink.shelf: away (disk full)", "rich: 7 wait in notes", "webhook shop is disabled: answered 410"):
         assert part in first.text
     cells = [[cell.text for cell in row.all("td")] for row in page.tree.all("tr") if row.all("td")]
-    rows = {one[0]: one for one in cells} | {f"{one[0]} {one[1]}": one for one in cells}
+    rows = {one[0]: one for one in cells} | {f"{one[0]} {one[1]}": one for one in reversed(cells)}
     assert (rows["sink.shelf"][2], rows["rich notes"][2], rows["idle"][1]) == ("2", "7", "enabled")
     assert "nobody works on them" in page.text
     assert "http://127.0.0.1:1 did not answer" in page.text

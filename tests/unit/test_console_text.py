@@ -105,7 +105,7 @@ def test_bytes_are_shown_as_what_they_are(value: bytes) -> None:
     """JSON laid out means the same, other text is itself, the rest is hexadecimal: never an error."""
     found = shown(value)
     if found.kind == "json":
-        assert json.loads(found.text) == json.loads(value)
+        assert json.dumps(json.loads(found.text)) == json.dumps(json.loads(value))  # NaN is not itself
     elif found.kind == "text":
         assert found.text.encode() == value
     else:
@@ -312,11 +312,24 @@ def test_fields_of_closed_values_can_be_chosen() -> None:
 
 @pytest.mark.parametrize(
     ("nano", "told"),
-    [(0, "$0"), (12_345_000_000, "$12.35"), (123_400_000, "$0.123"), (4_560_000, "$0.0046"), (13_800, "$0.000014"), (7, "$0.000000007"), (None, "unknown")],
+    [(0, "$0"), (12_345_000_000, "$12.35"), (123_400_000, "$0.123"), (4_560_000, "$0.0046"), (13_800, "$0.000014"), (9_960, "$0.000010"), (7, "$0.000000007"), (None, "unknown")],
 )  # fmt: skip
 def test_money_is_told_in_two_digits_at_least(nano: int | None, told: str) -> None:
     """Small sums are never nothing."""
     assert nanousd(nano) == told
+
+
+def test_a_time_has_the_day_where_it_is_not_todays() -> None:
+    """Short for today, with the day before that, with the year before that; hovering tells all of it, in UTC."""
+    now = datetime.now(UTC)
+    for moment, told in ((now, f"{now:%H:%M:%S}"), (NOW.replace(year=2020), "2020-11-28 12:00:00")):
+        (node,) = read(f"<p>{at(moment)}</p>").all("time")
+        assert (node.text, node.attrs["title"][-4:], f"{moment:%Y-%m-%d}" in node.attrs["title"]) == (
+            told,
+            " UTC",
+            True,
+        )
+    assert "2026-11-28 12:00:00" in at(NOW, with_date=True)
 
 
 def test_odd_values_are_unknown() -> None:

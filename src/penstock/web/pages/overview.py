@@ -191,7 +191,7 @@ class Overview:
             one.topics.append(row.topic)
         for told in look.sinks:
             sinks.setdefault(told.group or told.sink, SinkView(told.group or told.sink)).told.append(told)
-        tasks = [row for row in lags if row.lag_events or row.partitions_owned or not row.topic.endswith(".retry")]
+        tasks = [row for row in lags if row.lag_events or not row.topic.endswith(".retry")]
         waits = [one for one in look.waits if not one.group.startswith(self._sink_prefix)]
         unreadable = look.groups.unreadable
         return {"lags": tasks, "waits": waits, "sinks": list(sinks.values()), "unreadable": unreadable}

@@ -83,15 +83,17 @@ def quoted(text: Any, quotes: Any = ()) -> Markup:
     return Markup().join(made)
 
 
-def at(moment: Any, *, with_date: bool | None = None) -> Markup:
+def at(moment: Any, *, with_date: bool = False) -> Markup:
     """A time in UTC, the day where it is not today's; hovering tells all of it."""
     if isinstance(moment, int | float):
         moment = datetime.fromtimestamp(moment, UTC) if moment > 0 else None
     if not isinstance(moment, datetime):
         return visible(None)
     moment = moment.astimezone(UTC)
-    is_today = moment.date() == datetime.now(UTC).date()
-    form = "%H:%M:%S" if (is_today and with_date is None) or with_date is False else "%Y-%m-%d %H:%M:%S"
+    now = datetime.now(UTC)
+    form = "%Y-%m-%d %H:%M:%S" if with_date or moment.year != now.year else "%m-%d %H:%M:%S"
+    if moment.date() == now.date() and not with_date:
+        form = "%H:%M:%S"
     whole = f"{moment:%Y-%m-%d %H:%M:%S}.{moment.microsecond // 1000:03d} UTC"
     return Markup('<time datetime="{}" title="{}">{}</time>').format(moment.isoformat(), whole, f"{moment:{form}}")
 
@@ -112,6 +114,7 @@ def usd(amount: Any) -> str:
         return "$0"
     if amount >= 0.01:
         return f"${amount:,.2f}" if amount >= 1 else f"${amount:.3f}"
+    amount = float(f"{amount:.1e}")  # 0.00000996 is 0.000010
     digits = min(9, 1 - math.floor(math.log10(abs(amount))))
     return f"${amount:.{digits}f}"
 
