@@ -130,6 +130,7 @@ class _Demo:
         await receiver.start()
         await self._until_ready(log, crew)
         await crew.start(DELIVER)  # now: two processors have enough to do with those that answer
+        self._deliveries.has_sinks = True
         is_over = await self._play(watch, crew)
         if is_over and self._options.stays and not self._interruption.happened:
             return await self._stay(watch, crew, stream)
