@@ -12,7 +12,7 @@ from penstock.claude.models import Models
 from penstock.demo.board import render
 from penstock.demo.deliveries import Delivered
 from penstock.demo.findings import Findings, TaskFindings
-from penstock.demo.gateway import Entrance
+from penstock.demo.gateway import Entrance, Port
 from penstock.demo.place import Place
 from penstock.demo.plain import line
 from penstock.demo.pressure import Absorbed, Use
@@ -20,7 +20,6 @@ from penstock.demo.summary import Ended, print_summary
 from penstock.demo.tally import Tally
 from penstock.demo.text import ceiling, dollars, saving, seconds
 from penstock.demo.watch import Picture, TaskRow
-from penstock.web.options import GatewayOptions
 from review_moderation import analyzer, moderator
 
 
@@ -156,10 +155,14 @@ def test_the_end_tells_what_arrived_and_what_did_not(tmp_path):
 
 def test_commands_to_try_fit_a_line_and_stand_at_the_end_while_the_system_runs(tmp_path):
     """A user can copy them: no line is broken, also with a long port and a later day."""
-    entrance = Entrance(GatewayOptions(port=65_535), 8_080, 99)
+    port = Port(65_535)
+    port.close()
+    port.number, port.wanted = 65_535, 8_080
+    entrance = Entrance(port, 99)
     assert max(map(len, entrance.commands)) <= 78
     assert entrance.remark == "Port 8080 is taken: the gateway listens at http://127.0.0.1:65535."
-    assert not Entrance(GatewayOptions(port=8_080), 8_080, 1).remark
+    port.wanted = 65_535
+    assert not Entrance(port, 1).remark
     told = summary(tmp_path, picture(), tuple(entrance.commands))
     assert all(f"  {command}\n" in told for command in entrance.commands)
     assert "--stay" not in told

@@ -82,6 +82,8 @@ class Deliveries:
     def __init__(self, log: EventLog, tasks: Sequence[Task[Any, Any]], place: Place, receiver: Receiver) -> None:
         self.receiver = receiver
         self.now = Delivered()
+        self.has_sinks = False
+        """They are started. Before that nobody is asked for their progress: a cluster that has just begun knows no groups."""
         self._log = log
         self._task = tasks[0]
         self._file = place.store
@@ -109,7 +111,7 @@ class Deliveries:
     async def look(self) -> Delivered:
         """Read what is new."""
         rows = await asyncio.to_thread(_asked, self._file, _ROWS, ())
-        waiting = {sink: await self._waiting(sink) for sink in self._topics}
+        waiting = {sink: await self._waiting(sink) for sink in self._topics} if self.has_sinks else {}
         receiver = self.receiver
         self.now = Delivered(
             rows=self.now.rows if rows is None else rows,

@@ -20,11 +20,45 @@ KEY = "product_id"
 DRAIN_SECONDS = 3.0
 
 
-def gateway_options(place: Place, wanted: int) -> GatewayOptions:
+class Port:
+    """The wanted one, or one of those behind it, or any; ours until `close`.
+
+    The gateway takes it seconds later. Until then and ever after a UDP socket of the same number keeps other demos away: it is nobody
+    else's, knows no wait after its end, and goes with its process, whatever that dies of.
+    """
+
+    def __init__(self, wanted: int) -> None:
+        self.wanted = self.number = wanted  # where none is free, the gateway will say why it cannot have it
+        self._guard: socket.socket | None = None
+        for number in (*range(wanted, min(wanted + PORTS_TRIED, 65_536)), 0):
+            if self._take(number):
+                break
+
+    def close(self) -> None:
+        """Let others have it."""
+        if self._guard is not None:
+            self._guard.close()
+
+    def _take(self, number: int) -> bool:
+        guard = socket.socket(type=socket.SOCK_DGRAM)
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, number))
+                found: int = probe.getsockname()[1]
+                guard.bind((HOST, found))
+            except OSError:
+                guard.close()
+                return False
+        self.number, self._guard = found, guard
+        return True
+
+
+def gateway_options(place: Place, port: Port) -> GatewayOptions:
     """Whoever is on this machine may read and write: the day is made up, and nobody else reaches the port."""
     return GatewayOptions(
         host=HOST,
-        port=free_port(wanted),
+        port=port.number,
         auth="none",
         ledger_file=place.gateway_ledger,
         key=KEY,
@@ -32,33 +66,16 @@ def gateway_options(place: Place, wanted: int) -> GatewayOptions:
     )
 
 
-def free_port(wanted: int) -> int:
-    """The wanted one, or one of those behind it, or any."""
-    for port in (*range(wanted, min(wanted + PORTS_TRIED, 65_536)), 0):
-        with socket.socket() as one:
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                one.bind((HOST, port))
-            except OSError:
-                continue
-            found: int = one.getsockname()[1]
-            return found
-    return wanted  # the gateway will say why it cannot have it
-
-
 class Entrance:
     """Where events come in over HTTP, and how somebody tries it."""
 
-    def __init__(self, options: GatewayOptions, wanted: int, number: int) -> None:
-        self.url = f"http://{options.host}:{options.port}"
-        self.is_elsewhere = wanted not in (0, options.port)
-        self._wanted = wanted
+    def __init__(self, port: Port, number: int) -> None:
+        self.url = f"http://{HOST}:{port.number}"
+        self.remark = ""
+        """Where it is not the wanted port."""
+        if port.wanted not in (0, port.number):
+            self.remark = f"Port {port.wanted} is taken: the gateway listens at {self.url}."
         self._event_id = f"try-{number}"
-
-    @property
-    def remark(self) -> str:
-        """Empty where the port is the wanted one."""
-        return f"Port {self._wanted} is taken: the gateway listens at {self.url}." if self.is_elsewhere else ""
 
     @property
     def commands(self) -> list[str]:

@@ -18,7 +18,7 @@ from penstock.demo.burst import account_of, rates_of
 from penstock.demo.crew import Crew, roles_of
 from penstock.demo.deliveries import DATABASE, SLACK, WEBHOOK, Deliveries
 from penstock.demo.ending import Interruption
-from penstock.demo.gateway import Entrance, gateway_options
+from penstock.demo.gateway import Entrance, Port, gateway_options
 from penstock.demo.guests import Guests
 from penstock.demo.judge import Judge
 from penstock.demo.kills import Kills
@@ -106,8 +106,9 @@ class _Demo:
         self._remarks += stream.remarks
         receiver = Receiver()
         stack.push_async_callback(receiver.stop)
-        gateway = gateway_options(self._place, self._options.settings.gateway.port)
-        self._entrance = Entrance(gateway, self._options.settings.gateway.port, self._place.stretch.number)
+        port = Port(self._options.settings.gateway.port)
+        stack.callback(port.close)
+        gateway, self._entrance = gateway_options(self._place, port), Entrance(port, self._place.stretch.number)
         stack.callback(self._view.close)
         self._view.open()
         self._greet(stream, log)
@@ -130,6 +131,7 @@ class _Demo:
         await receiver.start()
         await self._until_ready(log, crew)
         await crew.start(DELIVER)  # now: two processors have enough to do with those that answer
+        self._deliveries.has_sinks = True
         is_over = await self._play(watch, crew)
         if is_over and self._options.stays and not self._interruption.happened:
             return await self._stay(watch, crew, stream)

@@ -82,7 +82,7 @@ async def open_stretch(
     ends = {f"{p.topic}/{p.number}": b.high for topic in topics for p, b in (await log.bounds(topic)).items()}
     last = place.stretch
     source = options.input.identity if options.input is not None else DAY
-    is_open = not last.is_finished or await _waits(tasks, log)
+    is_open = not last.is_finished or (bool(last.first) and await _waits(tasks, log))
     is_rest = is_open and all(last.first.get(name, 0) <= end for name, end in ends.items())
     if not is_rest:
         place.ledger.unlink(missing_ok=True)
