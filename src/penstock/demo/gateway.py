@@ -79,10 +79,11 @@ class Entrance:
 
     @property
     def commands(self) -> list[str]:
-        """A review that breaks the policy, and what became of it."""
+        """A review that breaks the policy, what became of it, and where a person sees it all."""
         review = f'{{"event_id":"{self._event_id}","review_id":"r1","text":"Buy at www.x.example"}}'
         return [
             f"curl -H content-type:application/json {self.url}/v1/events \\",
             f"  -d '{review}'",
             f"curl '{self.url}/v1/events/{self._event_id}?wait=5s'",
+            f"{self.url}/console/   in a browser: what is decided, and why",
         ]
