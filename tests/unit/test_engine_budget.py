@@ -66,9 +66,7 @@ async def log(tmp_path):
 class AtWork:
     """One worker: what it is made of."""
 
-    def __init__(
-        self, log, client, spend: SpendOptions, route: Route, unix, run: str, options: PipelineOptions
-    ) -> None:
+    def __init__(self, log, client, spend: SpendOptions, route: Route, unix, run: str, options=QUICK) -> None:
         self.spend = Spend(spend, time.monotonic, unix, run=run)
         self.gate = Gate(LimitOptions(10**6, 10**9, 10**8), self.spend)
         most = 20 if options.guard.share else 5

@@ -231,6 +231,42 @@ def test_what_a_dead_worker_claimed_is_held_and_shown_as_reserve() -> None:
     assert "reserved for workers that died" in str(standing)
 
 
+def test_room_that_an_idle_model_keeps_is_given_up_for_a_call_that_needs_it() -> None:
+    """One worker's own books never hold each other up: what is left under the ceiling can be spent to the last call."""
+    world = World()
+    spend = world.spend(day_usd=0.001)
+    spend.check("t", "small", 10_000)
+    world.share()
+    spend.settle(spend.reserve("t", "small", 5_000), 5_000, 5_000)
+    world.share()
+    assert spend.check("t", "large", 992_000) == Wait("claim")
+    for _ in range(20):
+        world.now += 0.3
+        world.share()
+        if spend.check("t", "large", 992_000) is None:
+            break
+    assert spend.check("t", "large", 992_000) is None
+
+
+def test_a_call_that_others_leave_no_room_for_meets_the_ceiling_in_the_end() -> None:
+    """What living workers keep in hand does not come back by waiting: after half a minute the declared behaviour begins."""
+    world = World()
+    idle, late = world.spend(day_usd=0.001), world.spend(day_usd=0.001, at_ceiling="stop")
+    idle.check("t", "m", 10_000)
+    world.share()
+    pay(idle, 5_000)
+    causes = []
+    for _ in range(70):
+        world.now += 0.5
+        world.share()
+        wait = late.check("t", "m", 992_000)
+        causes.append(None if wait is None else wait.cause)
+    assert causes[:50] == ["claim"] * 50
+    assert causes[-1] == "spend"
+    assert (wait.at_ceiling, late.reached.ends > UNIX) == ("stop", True)
+    assert late.check("t", "m", 900_000) == Wait("claim"), "a call that fits is not held up by one that did not"
+
+
 def test_a_worker_that_stops_gives_back_what_it_did_not_spend() -> None:
     """Its last act claims what it spent and no more; one that spent nothing leaves no record."""
     world = World()

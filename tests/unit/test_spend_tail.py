@@ -149,7 +149,12 @@ async def test_calls_wait_while_the_topic_can_not_be_read(tmp_path, caplog):
     spend = Spend(SpendOptions(day_usd=1.0), run="r1")
     with caplog.at_level(logging.WARNING, "penstock.spend"):
         async with SpendTail(log, spend, 0.02):
-            await asyncio.sleep(0.1)
+
+            async def is_said() -> bool:
+                return "can't be read" in caplog.text
+
+            await until(is_said)
+            await asyncio.sleep(0.1)  # it looks again, and says nothing more
             assert spend.check("t", "m", 1_000) is not None
             assert caplog.text.count("can't be read") == 1
             await log.create_topics([TopicSpec(STATE_TOPIC, 1, is_compacted=True)])

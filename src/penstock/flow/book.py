@@ -13,6 +13,8 @@ from penstock.flow.claims import GRACE_SECONDS, Key, Totals
 if TYPE_CHECKING:
     from penstock.flow.ceilings import Now
 
+STARVED_SECONDS = 30.0
+"""Held back for so long with nothing of ours in flight: what others hold does not come back."""
 WANTED_SECONDS = 2.0
 """Whoever is held back asks again sooner than that; else nobody wants it any more."""
 MOST_STRETCH = 64.0
@@ -52,6 +54,7 @@ class Book:
     __slots__ = (
         "_current",
         "_labels",
+        "denied_since",
         "is_changed",
         "is_dirty",
         "key",
@@ -87,6 +90,7 @@ class Book:
         self.wanted = 0
         """The worst of a call that found no room in the claim."""
         self.wanted_at = 0.0
+        self.denied_since = 0.0
         self.was_denied = False
         self.last_worst = 0
         self.stretch = 1.0
@@ -108,11 +112,17 @@ class Book:
 
     def want(self, worst: int, at: float) -> None:
         """A call is held back because no claim has room for it."""
+        if not self.wants(at):
+            self.denied_since = at
         self.wanted, self.wanted_at, self.was_denied = worst, at, True
 
     def wants(self, now: float) -> int:
         """What is held back still."""
         return self.wanted if now - self.wanted_at < WANTED_SECONDS else 0
+
+    def is_starved(self, now: float) -> bool:
+        """Whether it has been held back for so long that what others hold can't be waited for."""
+        return bool(self.wants(now)) and now - self.denied_since > STARVED_SECONDS
 
     def forget_finished(self, unix: float) -> None:
         """Periods that are long over, and of which nothing is in flight."""

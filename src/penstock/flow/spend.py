@@ -111,14 +111,18 @@ class Spend:
                 book.wanted = 0
             return None
         reached = self._reached(task, model, worst_nanousd, now)
-        if reached is not None:
-            self.reached = reached
-            until = self._clock() + max(0.0, reached.ends - self._unix())
-            return Wait("spend", until, reached.ceiling.at_ceiling)
-        book.want(worst_nanousd, self._clock())
-        if self.due(task) and (ask := self._asks.get(task)):
-            ask()
-        return Wait("claim")
+        if reached is None:
+            book.want(worst_nanousd, self._clock())
+            for name, ask in self._asks.items():  # a book of another task may hold what is wanted here
+                if self.due(name):
+                    ask()
+            if book.is_starved(self._clock()) and not self.reserved_nanousd:
+                reached = self._reached(task, model, worst_nanousd, now, besides=book)
+        if reached is None:
+            return Wait("claim")
+        self.reached = reached
+        until = self._clock() + max(0.0, reached.ends - self._unix())
+        return Wait("spend", until, reached.ceiling.at_ceiling)
 
     def reserve(self, task: str, model: str, worst_nanousd: int) -> Hold:
         """A call is about to be made."""
@@ -237,14 +241,19 @@ class Spend:
             self._now = periods_at(unix)
         return self._now
 
-    def _reached(self, task: str, model: str, worst: int, now: Now) -> Reached | None:
-        """Of the ceilings that are met for good, the one that stays so for longest."""
+    def _reached(self, task: str, model: str, worst: int, now: Now, *, besides: Book | None = None) -> Reached | None:
+        """Of the ceilings that are met for good, the one that stays so for longest. `besides` a book, all claims count as spent."""
         found = None
         for ceiling in self._covering[task, model]:
             at = PERIODS.index(ceiling.period)
             label = now.labels[at]
-            own = sum(line.spent + line.unconfirmed for line in self._lines(ceiling, label))
-            firm = own + self.claims.firm((ceiling.scope, ceiling.name, label))
+            account: Account = (ceiling.scope, ceiling.name, label)
+            if besides is None:
+                own = sum(line.spent + line.unconfirmed for line in self._lines(ceiling, label))
+                firm = own + self.claims.firm(account)
+            else:
+                own = sum(max(line.used, line.claimed) for line in self._lines(ceiling, label, besides=besides))
+                firm = own + besides.current(now)[at].used + self.claims.sum(account).claimed
             if firm + worst > ceiling.nanousd and (found is None or now.ends[at] > found.ends):
                 found = Reached(ceiling, firm, worst, now.ends[at])
         return found
@@ -286,13 +295,24 @@ class Spend:
         if free <= 0 or wanted > free:  # less than a call is of no use to us: others may have it
             return line.used
         most = max(most, min(int(most * book.stretch), room // STRETCHED_PART))
-        if free > room // IDLE_FROM_PART:
+        if free > room // IDLE_FROM_PART and not self._is_short_beside(book, line.label):
             most = max(most, min(2 * book.last_worst, room // IDLE_PART))
         held = self._most_held(book, line) - line.reserved
         if wanted > held and line.reserved:  # calls in flight come back soon, and cost less than their worst
             return line.used
         fair = min(free // (self.claims.active + 1), held)
         return line.used + min(most, max(fair, wanted))
+
+    def _is_short_beside(self, book: Book, label: str) -> bool:
+        """Whether a call of another of our books would fit, were it not for what this one keeps in hand."""
+        now = self._clock()
+        for other in self._books.values():
+            line = other.lines.get(label)
+            if other is not book and line is not None and (wanted := other.wants(now)):
+                room = self._room(other, line)
+                if room is not None and line.used + wanted > room:
+                    return True
+        return False
 
     def _most_held(self, book: Book, line: Line) -> int:
         covering = self._covering[book.key.task, book.key.model]
