@@ -293,6 +293,9 @@ def test_a_review_over_http_gets_its_verdict_its_row_its_webhook_and_its_digest(
         assert found["tasks"]["review-moderator"]["result"]["output"]["decision"] == "reject"
         assert found["tasks"]["review-analyzer"]["state"] == "answered"
         said += wait_for(process, "mine: row written, webhook verified, Slack digest caught")
+    with urllib.request.urlopen(f"{url}/console/event?task=review-moderator&event_id=mine", timeout=30) as page:
+        shown = page.read().decode()
+        assert all(part in shown for part in ("simulated: nobody judged it", "spam.advertising"))
     with contextlib.closing(sqlite3.connect(tmp_path / "penstock-demo" / "store.db")) as store:
         query = "SELECT label, simulated FROM verdicts WHERE task = 'review-moderator' AND event_id = 'mine'"
         assert store.execute(query).fetchall() == [("reject", 1)]

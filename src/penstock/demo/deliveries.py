@@ -94,10 +94,11 @@ class Deliveries:
 
     def settings(self, settings: Settings, gateway: GatewayOptions, entrance: Entrance) -> Settings:
         """For the roles: the demo's own sinks and gateway, and none of those that the user has set up."""
+        deep_link = f"{entrance.url}/console/event?task={{task}}&event_id={{event_id}}"
         sinks = SinksOptions(
             database=DatabaseOptions(url=f"sqlite:{self._file}"),
             webhooks={NAME: self.receiver.webhook(self._task.name)},
-            slack={NAME: self.receiver.slack(self._task.name, f"{entrance.url}/v1/events/{{event_id}}")},
+            slack={NAME: self.receiver.slack(self._task.name, deep_link)},
         )
         deliver = replace(
             settings.deliver,
