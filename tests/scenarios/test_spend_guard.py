@@ -38,7 +38,7 @@ def bill(made: Stage, ahead: float) -> dict[str, int]:
     return found
 
 
-async def until_quiet(made: Stage, is_at_ceiling: Callable[[], Awaitable[bool]], seconds: float = 150.0) -> None:
+async def until_quiet(made: Stage, is_at_ceiling: Callable[[], Awaitable[bool]], seconds: float = 240.0) -> None:
     """Nothing was billed for some seconds and nothing is in flight: all wait. Not yet at the ceiling they are given longer."""
     end = time.monotonic() + seconds
     before, since = -1, time.monotonic()
@@ -50,7 +50,7 @@ async def until_quiet(made: Stage, is_at_ceiling: Callable[[], Awaitable[bool]],
         elif (quiet := time.monotonic() - since) > 4.0 and (quiet > 30.0 or await is_at_ceiling()):
             return
         await asyncio.sleep(0.25)
-    raise AssertionError(f"it goes on and on: ${before / 1e9} is billed")
+    raise AssertionError(f"waited {seconds:.0f} s for all to meet the ceiling; it goes on: ${before / 1e9} is billed")
 
 
 async def guarded(directory: Path, kills: int, **options: str) -> None:
