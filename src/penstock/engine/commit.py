@@ -68,6 +68,8 @@ class Committer:
         self._lock = asyncio.Lock()
         self._is_in_doubt = False
         """An act was given up while the log had it: it may yet be written, so nothing of it may be written again."""
+        self._is_cut_off = False
+        """Whoever wanted the act that is under way waits for it no longer: it is brought to its end, and not tried again."""
         self._parts: list[_Part] = []
         self._waste: list[NewRecord] = []
 
@@ -116,17 +118,31 @@ class Committer:
         for ending in self._checkpoint.forget(partitions):
             self.give_up(ending.item.own_charges, why)
 
-    async def commit(self, deadline: float | None = None) -> None:
-        """Write all that is resolved now. Weather is waited out, with the same act; at `deadline` it stays pending."""
+    async def commit(self, deadline: float | None = None, *, is_last: bool = False) -> None:
+        """Write all that is resolved now. Weather is waited out, with the same act; at `deadline` it stays pending.
+
+        `is_last`: the worker stops, and a log that does not say how an act has ended is not waited for without end.
+        """
         try:
             async with asyncio.timeout(None if deadline is None else max(0.0, deadline - time.monotonic())):
                 await self._lock.acquire()
         except TimeoutError:
             logger.warning("%s: an earlier commit still waits for the log at the deadline", self._task.name)
             return
+        act = asyncio.ensure_future(self._act(deadline, is_last=is_last))
+        try:
+            await asyncio.shield(act)
+        except asyncio.CancelledError:
+            # The log goes on with what it has. Whoever takes the lock next must find how that ended.
+            self._is_cut_off = True
+            act.add_done_callback(_heard)
+            raise
+
+    async def _act(self, deadline: float | None, *, is_last: bool) -> None:
+        self._is_cut_off = False
         try:
             if not self._is_in_doubt:
-                await self._commit(deadline)
+                await self._commit(deadline, is_last=is_last)
         finally:
             self.pulse.rest()
             self._lock.release()
@@ -134,10 +150,10 @@ class Committer:
     async def finish(self, deadline: float) -> None:
         """The last act: what is claimed of the budget and not spent is given back with it."""
         self._spend.close(self._task.name)
-        await self.commit(deadline)
+        await self.commit(deadline, is_last=True)
         self._is_in_doubt |= self._lock.locked()
 
-    async def _commit(self, deadline: float | None) -> None:
+    async def _commit(self, deadline: float | None, *, is_last: bool) -> None:
         self.changed.clear()
         self._gather()
         tries = 0
@@ -147,8 +163,9 @@ class Committer:
             spent = self._spend.records(self._task.name)
             self.pulse.expect(LOG_PATIENCE_SECONDS)
             started = time.monotonic()
+            progress = Progress(tuple(part.progress for part in self._parts), waste + spent)
             try:
-                await self._write(Progress(tuple(part.progress for part in self._parts), waste + spent), deadline)
+                await self._write(progress, deadline if is_last else None)
             except PartitionsLost as lost:
                 self._counts.log_errors["commit"] += 1
                 self._drop(lost.partitions)
@@ -222,7 +239,7 @@ class Committer:
                 "%s: the log does not take results, trying on (nothing is lost): %s", self._task.name, weather
             )
         pause = min(0.05 * 2 ** min(tries, 10), MOST_WAIT_SECONDS)
-        if deadline is not None and time.monotonic() + pause > deadline:
+        if self._is_cut_off or (deadline is not None and time.monotonic() + pause > deadline):
             logger.error(
                 "%s: gave up a commit at its deadline; its events will be asked again: %s", self._task.name, weather
             )
@@ -284,3 +301,9 @@ class Committer:
         else:
             counts.results += 1
         return True
+
+
+def _heard(act: asyncio.Future[None]) -> None:
+    """What ended an act that nobody waited for any more."""
+    if not act.cancelled() and (error := act.exception()) is not None:
+        logger.error("a commit that was cut off ended so: %s", error, exc_info=error)

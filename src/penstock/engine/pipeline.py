@@ -299,7 +299,7 @@ class Pipeline:
         """What was deleted unread is written down, before or with the progress that passes it (law 4)."""
         self._committer.remember(losses)
 
-    async def _drain(self, leaving: set[Partition], deadline: float) -> None:
+    async def _drain(self, leaving: set[Partition], deadline: float, *, is_last: bool = False) -> None:
         self._leaving |= leaving
         if not isinstance(self._fault, RecordsLost):
             self._let_go(leaving)
@@ -312,7 +312,7 @@ class Pipeline:
         ):
             self._wake_calls.set()
             await asyncio.sleep(0.01)
-        await self._committer.commit(deadline)
+        await self._committer.commit(deadline, is_last=is_last)
 
     @property
     def _asks_no_more(self) -> bool:
@@ -356,7 +356,7 @@ class Pipeline:
                 self._stop_with(error)
         self._cascade.is_draining = True
         deadline = time.monotonic() + self._options.drain_seconds
-        await self._drain(set(self._checkpoint.partitions()), deadline)
+        await self._drain(set(self._checkpoint.partitions()), deadline, is_last=True)
         if self._calls:  # nobody waits for their answers any more, but their cost must be known
             await asyncio.wait(self._calls, timeout=max(0.0, deadline - time.monotonic()))
 
