@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
 import logging
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import confluent_kafka
 import pytest
+from confluent_kafka import KafkaError
 
 from contract.log_fixtures import Worker, all_records, eventually, made_topic, numbered, unique
 from contract.test_kafka_log import done_to, loaded_worker
@@ -123,6 +128,36 @@ async def test_a_producer_that_is_given_up_takes_nobody_with_it(open_kafka):
         await ending
         positions += await appender.append(numbered(topic, 1))
     assert [position.offset for position in positions] == [1, 2]
+
+
+async def test_after_a_fatal_error_of_the_producer_appends_go_on(open_kafka):
+    """The append in flight is told the cause before its time is over; the next one is written, by another producer."""
+    log = open_kafka()
+    topic = await made_topic(log, 1)
+    appender = log._appender
+    async with asyncio.timeout(END_SECONDS):
+        await appender.append(numbered(topic, 1))
+        broken = appender._sender.producer
+        waiting = asyncio.create_task(appender.append(numbered(topic, 1)))
+        await asyncio.sleep(0)  # it is in the producer's queue, which lingers
+        break_for_good(broken)
+        with pytest.raises(LogUnavailable, match=f"{topic}: .*as a test wants it"):
+            await waiting
+        (position,) = await appender.append(numbered(topic, 1))
+        assert position.offset in (1, 2)  # the one in flight may have been on its way
+        break_for_good(appender._sender.producer)  # nobody is waiting: the next one hears of it
+        with suppress(LogUnavailable):
+            await appender.append(numbered(topic, 1))
+        await appender.append(numbered(topic, 1))
+
+
+def break_for_good(producer: Any) -> None:
+    """A fatal error, by librdkafka's own function for tests; the handle stands behind the header of the Python object."""
+    (library,) = Path(confluent_kafka.__file__).parent.parent.glob("confluent_kafka.libs/librdkafka*")
+    break_it = ctypes.CDLL(str(library)).rd_kafka_test_fatal_error
+    break_it.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p]
+    handle = ctypes.c_void_p.from_address(id(producer) + object.__basicsize__).value
+    assert break_it(handle, KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER, b"as a test wants it") == 0
 
 
 async def test_an_append_that_nobody_confirms_ends(proxy, open_kafka):

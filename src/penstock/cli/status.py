@@ -6,6 +6,7 @@ log → [status] → terminal
 from __future__ import annotations
 
 from dataclasses import asdict
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
     from penstock.log.base import Guarantee
     from penstock.ops.asking import Asked, Waiting
+
+MOST_TOLD = 20
+"""Groups whose trouble is told one by one: on a cluster that is shared hundreds may be hidden from us."""
 
 
 @command
@@ -42,8 +46,10 @@ def status(
     from penstock.cli.waiting import show
 
     seen = run_async(_status(invocation, group, workers or []))
-    for name, why in seen.unreadable.items():
+    for name, why in islice(seen.unreadable.items(), MOST_TOLD):
         tell(f"group {name} is left out: {why}")
+    if (more := len(seen.unreadable) - MOST_TOLD) > 0:
+        tell(f"{more} more groups are left out: `penstock status --json` says why, under unreadable")
     if as_json:
         page = {"log": invocation.settings.log} | {
             name: [asdict(row) for row in getattr(seen, name)] for name in ("groups", "spend", "workers", "partitions")
@@ -70,7 +76,7 @@ class _Seen(NamedTuple):
     delivery: Guarantee
     groups: list[GroupTopic]
     unreadable: Mapping[str, str]
-    """Groups whose progress another version or another program wrote, and what is said of it: they hide nobody else's."""
+    """As in `Groups`."""
     spend: list[Budget]
     workers: list[Asked]
     partitions: list[Waiting]

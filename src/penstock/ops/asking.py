@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 from urllib.parse import urlsplit
 
-from penstock.errors import SettingsError
+from penstock.errors import SettingsError, TopicMissing
 from penstock.ops.groups import duration
 from penstock.ops.register import noted
 
@@ -144,7 +144,11 @@ async def unasked(log: EventLog, waits: Iterable[Waiting], topics: Mapping[str, 
     for group, names in topics.items():
         owners: dict[Partition, str] = {p: m.member for m in groups.get(group, ()) if m.is_alive for p in m.partitions}
         for topic in sorted(names):
-            for partition in sorted(await log.bounds(topic)):
+            try:
+                bounds = await log.bounds(topic)
+            except TopicMissing:  # deleted since it was listed
+                continue
+            for partition in sorted(bounds):
                 if (group, topic, partition.number) in told:
                     continue
                 owner = owners.get(partition, "")

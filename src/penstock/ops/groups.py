@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from penstock.errors import LogDamaged
+from penstock.errors import TopicMissing, UserError
 from penstock.log.unresolved import unresolved
 
 if TYPE_CHECKING:
@@ -50,7 +50,8 @@ class Groups:
 
     rows: list[GroupTopic]
     unreadable: dict[str, str] = field(default_factory=dict)
-    """Groups whose progress another version or another program wrote, and what is said of it: they hide nobody else's."""
+    """Groups whose progress another version or another program wrote, or may not be read by us, and what is said of it: they
+    hide nobody else's."""
 
     def behind(self) -> dict[str, set[str]]:
         """The topics in which a group has something before it."""
@@ -74,20 +75,26 @@ async def look_at_groups(
         async with asking:
             owned = {p.topic for m in groups[group] if m.is_alive for p in m.partitions}
             topics = sorted((await log.topics_of(group) | owned) & known)
-            rows = [await _row(log, group, topic, groups[group]) for topic in topics]
-            return [row for row in rows if row]
+            return [row for topic in topics if (row := await _row_if_there(log, group, topic, groups[group]))]
 
     names = [group for group in sorted(groups) if of(group) and (not only or group == only)]
     told = await asyncio.gather(*map(ask, names), return_exceptions=True)
     found = Groups([])
     for group, answer in zip(names, told, strict=True):
-        if isinstance(answer, LogDamaged) and not only:
+        if isinstance(answer, UserError) and not only:
             found.unreadable[group] = str(answer)
         elif isinstance(answer, BaseException):
             raise answer
         else:
             found.rows.extend(answer)
     return found
+
+
+async def _row_if_there(log: EventLog, group: str, topic: str, members: list[GroupMember]) -> GroupTopic | None:
+    try:
+        return await _row(log, group, topic, members)
+    except TopicMissing:  # deleted since it was listed
+        return None
 
 
 async def _row(log: EventLog, group: str, topic: str, members: list[GroupMember]) -> GroupTopic | None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from penstock.log.base import EventLog
+    from penstock.record import Record
 
 logger = logging.getLogger("penstock.deliver")
 CHUNK = 1_000
@@ -65,8 +66,9 @@ class Orders:
         self._log = log
         self._group = group
         self._changed = changed
-        self._partitions: list[Partition] = []
         self._offsets: dict[Partition, int] = {}
+        self._newest: dict[tuple[str, str], Record] = {}
+        """What holds of each kind and id."""
         self._done: dict[str, Again] = {}
         self._lock = asyncio.Lock()
 
@@ -87,16 +89,16 @@ class Orders:
     async def look(self) -> None:
         """Read what is new, up to the end."""
         async with self._lock:
-            if not self._partitions:
-                self._partitions = list(await self._log.bounds(STATE_TOPIC))
-            for partition in self._partitions:
-                await self._read(partition)
+            # Somebody may have added partitions: new orders then stand there.
+            for partition, kept in sorted((await self._log.bounds(STATE_TOPIC)).items()):
+                if self._offsets.get(partition, 0) < kept.high:
+                    await self._read(partition)
 
     async def _read(self, partition: Partition) -> None:
         while records := await self._log.read(partition, self._offsets.get(partition, 0), CHUNK):
             for record in records:
                 try:
-                    self._note(read_state(record))
+                    self._note(read_state(record), record)
                 except LogDamaged as error:
                     logger.warning("%s", error)
             self._offsets[partition] = records[-1].offset + 1
@@ -130,8 +132,8 @@ class Orders:
         """It is so far now: known before the log shows it."""
         self._done[f"{partition.topic}/{partition.number}"] = again
 
-    def _note(self, state: State) -> None:
-        if state.task != self._group:
+    def _note(self, state: State, record: Record) -> None:
+        if state.task != self._group or self._is_outdated(state, record):
             return
         value = state.value
         if state.kind == "pause":
@@ -143,3 +145,12 @@ class Orders:
         else:
             return
         self._changed()
+
+    def _is_outdated(self, state: State, record: Record) -> bool:
+        """Within a partition the later record holds, whatever the clocks said; between two, as of a key from before partitions
+        were added and from after, the younger."""
+        newest = self._newest.get((state.kind, state.id))
+        if newest and newest.partition != record.partition and record.timestamp_ms < newest.timestamp_ms:
+            return True
+        self._newest[state.kind, state.id] = record
+        return False

@@ -10,15 +10,16 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 
 from penstock.errors import LogUnavailable
-from penstock.log.kafka.faults import meaning
+from penstock.log.kafka.connection import logger
+from penstock.log.kafka.faults import THROWN_AWAY, meaning
 from penstock.log.kafka.writing import settings_of
 from penstock.record import NewRecord, Position
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from penstock.log.kafka.connection import Connection
 
@@ -42,19 +43,21 @@ class Appender:
         sender = self._started()
         waiting = _Waiting(len(records), asyncio.get_running_loop())
         seconds = self._connection.options.request_timeout_seconds + REPORT_SLACK_SECONDS
+        doing = f"appending to {records[0].topic}"
         try:
             async with asyncio.timeout(seconds):
                 await self._enqueue(sender.producer, records, waiting)
                 return await waiting.done
         except TimeoutError:
             raise LogUnavailable(
-                f"appending to {records[0].topic}: not told within {seconds:g} s whether it is written ({self._connection.last_error})"
+                f"{doing}: not told within {seconds:g} s whether it is written ({self._connection.last_error})"
             ) from None
         except KafkaException as error:
-            if error.args[0].fatal() and self._sender is sender:
-                self._sender = None
-                await asyncio.to_thread(sender.stop)
-            raise meaning(error.args[0], "appending", self._connection) from error
+            if _is_the_end(error.args[0]):
+                sender.broken_by = sender.broken_by or error.args[0]
+            raise meaning(sender.broken_by or error.args[0], doing, self._connection) from error
+        finally:
+            self._give_up_if_broken(sender)
 
     def close(self) -> None:
         """Give back the producer; what is still queued is waited for by its callers, not here."""
@@ -70,16 +73,32 @@ class Appender:
                     producer.produce(record.topic, record.value, record.key, **settings)
                 except BufferError:
                     await asyncio.sleep(QUEUE_FULL_SECONDS)
-                except KafkaException as error:
-                    raise meaning(error.args[0], f"appending to {record.topic}", self._connection) from error
                 else:
                     break
 
     def _started(self) -> _Sender:
+        if self._sender is not None:
+            self._give_up_if_broken(self._sender)
         if self._sender is None:
             timeout_ms = int(self._connection.options.request_timeout_seconds * 1000)
             self._sender = _Sender(self._connection.producer({"message.timeout.ms": timeout_ms, "linger.ms": 5}))
         return self._sender
+
+    def _give_up_if_broken(self, sender: _Sender) -> None:
+        if sender.is_usable():
+            return
+        sender.end()
+        if self._sender is sender:
+            self._sender = None
+            cause = sender.broken_by.str() if sender.broken_by else "its thread is over"
+            logger.warning("appending: the next append makes a new producer (%s)", self._connection.redacted(cause))
+
+
+def _is_the_end(error: KafkaError) -> bool:
+    """Whether the producer behind it is broken for good. Only a fatal error throws away what no transaction holds, and neither
+    that report nor a later refusal says itself that it is fatal."""
+    code = error.code()
+    return error.fatal() or code == KafkaError._FATAL or code in THROWN_AWAY  # noqa: SLF001
 
 
 class _Sender:
@@ -87,19 +106,35 @@ class _Sender:
 
     def __init__(self, producer: Any) -> None:
         self.producer = producer
+        self.broken_by: KafkaError | None = None
+        """A fatal error, after which it writes nothing more; what was given to it before is still told of."""
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="penstock-kafka-append", daemon=True)
         self._thread.start()
 
-    def stop(self) -> None:
-        """Hears the last reports first, within seconds."""
+    def is_usable(self) -> bool:
+        """Whether it writes, and tells of it."""
+        return self.broken_by is None and self._thread.is_alive()
+
+    def end(self) -> None:
+        """Hears the last reports, within seconds, on its thread."""
         self._is_over.set()
+
+    def stop(self) -> None:
+        """Ends, and waits for it."""
+        self.end()
         self._thread.join(2 * LAST_REPORTS_SECONDS)
 
     def _serve(self) -> None:
         while not self._is_over.is_set():
-            self.producer.poll(0.1)
-        self.producer.flush(LAST_REPORTS_SECONDS)
+            self._hear(self.producer.poll, 0.1)
+        self._hear(self.producer.flush, LAST_REPORTS_SECONDS)
+
+    def _hear(self, hear: Callable[[float], object], seconds: float) -> None:
+        try:
+            hear(seconds)
+        except KafkaException as error:  # a fatal one, told once; the reports come after it
+            self.broken_by = error.args[0]
 
 
 class _Waiting:
