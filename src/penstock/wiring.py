@@ -173,7 +173,9 @@ class Claude:
         by_family = {self._family(name): limits for name, limits in settings.limits.items() if name != "default"}
         self.gate = Gate(
             settings.limits.get("default"),
-            Spend(spend_options(settings, self._models), unix=unix, run=run),
+            Spend(
+                spend_options(settings, self._models), unix=unix, run=run, call_seconds=settings.claude.timeout_seconds
+            ),
             settings.concurrency,
             breaker=settings.breaker,
             ramp=settings.ramp,

@@ -163,7 +163,27 @@ def test_limits_come_from_class_settings_or_are_assumed(cli):
     assert limits("-X", "limits.default.requests_per_minute=7")["where"] == "[limits.default]"
     build = limits("--account", "build", "-X", "limits.fable.requests_per_minute=7")
     assert (build["from"], build["input_tokens_per_minute"]) == ("account", 1_500_000)
+    capped = limits(
+        "--account", "build", "-X", "limits.fable.requests_per_minute=7", "-X", "limits.fable.is_ceiling=true"
+    )
+    assert (capped["from"], capped["requests_per_minute"]) == ("account", 7)
+    assert capped["where"] == "account class build, not above [limits.fable]"
     assert "limits of fable-5 are not known, assumed" in cli.done("plan", "notes:ruled", "--file", "notes.jsonl")
+
+
+def test_a_plan_keeps_to_a_ceiling_as_a_worker_does(cli):
+    """`is_ceiling`: a plan is not quicker than these numbers, whatever the account grants or has saved up."""
+    cli.write("notes.jsonl", lines(30))
+
+    def planned(*options):
+        own = ("-X", "limits.haiku.requests_per_minute=10", *options)
+        return cli.page("plan", "notes:sorter", "--file", "notes.jsonl", "--events", "100000", "--account", "build", "--json", *own)  # fmt: skip
+
+    kept, raised = planned("-X", "limits.haiku.is_ceiling=true"), planned()
+    assert kept["expected"]["account_events_per_second"] * 20 < raised["expected"]["account_events_per_second"]
+    assert kept["expected"]["binds"]["what"] == "requests"
+    assert not any("saved up" in text for text in kept["assumptions"])
+    assert any("saved up" in text for text in raised["assumptions"])
 
 
 def test_the_mix_is_said_and_rules_are_free(cli):

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,10 @@ from benchmarks.flow_bursts import burst
 from benchmarks.flow_figures import HEAD, Figures, fleet, use
 from benchmarks.flow_model import SCENARIOS, SLOW, deaf, ramp_limited, strict_foreigner
 from benchmarks.flow_picture import picture
-from benchmarks.flow_world import FAMILY, World
+from benchmarks.flow_world import FAMILY, Load, World
+
+from penstock.flow.limits import LimitOptions
+from penstock.simulator.limiter import Rates
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -46,6 +50,26 @@ def test_a_burst_is_answered_from_what_the_account_has_saved_up(count: int, time
     assert figures.first is not None
     assert figures.first >= times
     assert figures.refused == 0.0
+
+
+@pytest.mark.parametrize(
+    ("account", "workers", "idle"),
+    [(10_000, 1, 0), (10_000, 4, 0), (10_000, 4, 2), (4_000, 1, 0), (1_000, 1, 0), (1_000, 4, 0), (600, 4, 0)],
+)
+def test_a_ceiling_is_kept_whatever_the_account_grants_and_has_saved_up(account: int, workers: int, idle: int):
+    """`is_ceiling`: no minute takes more than these numbers and a burst, while others are idle too; a backlog uses its shares whole."""
+    ceiling, burst_seconds = 1_000, 5.0
+    own = LimitOptions(ceiling, 10**9, 10**9, burst_seconds=burst_seconds, is_ceiling=True)
+    world = World(rates=Rates(account, 10**9, 10**9), load=Load(items=1), settings=own)
+    fleet(world, workers, busy=workers - idle)
+    world.run(220.0)
+    moments = sorted(entry[0] for entry in world.account.used)
+    in_a_minute = [bisect_left(moments, begin + 60.0) - bisect_left(moments, begin) for begin in range(0, 160, 5)]
+    spread = 2 * workers + 40  # calls end in another order than they began
+    print(f"ceiling {ceiling}, account {account}, {workers} workers: at most {max(in_a_minute)} calls in a minute")
+    assert max(in_a_minute) <= ceiling * (1.0 + burst_seconds / 60.0) + spread
+    assert in_a_minute[-1] >= 0.94 * min(ceiling, account) * (workers - idle) / workers
+    assert world.account.refused <= 0.005 * len(moments)
 
 
 def test_a_strict_account_with_a_foreign_user_is_used_and_shared():

@@ -15,11 +15,9 @@ from penstock.flow.claims import Claims, Entry, Key, Totals, entry_record, read_
 from penstock.flow.spend import Spend
 from penstock.log.state import read_state, state_record
 from penstock.record import Record
+from spend_world import UNIX, World, pay
 
 CEILING = 1_000_000
-UNIX = 1_790_003_456.0
-"""2026-09-21 15:10:56 UTC."""
-
 actions = st.lists(
     st.tuples(
         st.integers(1, 300_000),
@@ -28,45 +26,6 @@ actions = st.lists(
     ),
     max_size=80,
 )
-
-
-class World:
-    """A state topic and a clock; `share` writes and reads for everybody."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        self.topic: list[Record] = []
-        self.spends: list[Spend] = []
-        self.runs = 0
-
-    def spend(self, **options) -> Spend:
-        self.runs += 1
-        run = f"r{self.runs}"
-        spend = Spend(SpendOptions(**options), lambda: self.now, lambda: UNIX + self.now, run=run)
-        spend.open("t", lambda: None)
-        self.spends.append(spend)
-        self.catch_up(spend)
-        return spend
-
-    def act(self, spend: Spend) -> None:
-        for new in spend.records("t"):
-            self.topic.append(Record(new.topic, 0, len(self.topic), new.key, new.value, (), 0))
-        spend.written("t")
-
-    def catch_up(self, spend: Spend) -> None:
-        spend.hear(read_entry(read_state(record)) for record in self.topic)
-        spend.caught_up()
-
-    def share(self) -> None:
-        for spend in self.spends:
-            self.act(spend)
-        for spend in self.spends:
-            self.catch_up(spend)
-
-
-def pay(spend: Spend, nanousd: int) -> None:
-    hold = spend.reserve("t", "m", nanousd)
-    spend.settle(hold, nanousd, nanousd)
 
 
 @given(actions)
@@ -246,25 +205,6 @@ def test_room_that_an_idle_model_keeps_is_given_up_for_a_call_that_needs_it() ->
         if spend.check("t", "large", 992_000) is None:
             break
     assert spend.check("t", "large", 992_000) is None
-
-
-def test_a_call_that_others_leave_no_room_for_meets_the_ceiling_in_the_end() -> None:
-    """What living workers keep in hand does not come back by waiting: after half a minute the declared behaviour begins."""
-    world = World()
-    idle, late = world.spend(day_usd=0.001), world.spend(day_usd=0.001, at_ceiling="stop")
-    idle.check("t", "m", 10_000)
-    world.share()
-    pay(idle, 5_000)
-    causes = []
-    for _ in range(70):
-        world.now += 0.5
-        world.share()
-        wait = late.check("t", "m", 992_000)
-        causes.append(None if wait is None else wait.cause)
-    assert causes[:50] == ["claim"] * 50
-    assert causes[-1] == "spend"
-    assert (wait.at_ceiling, late.reached.ends > UNIX) == ("stop", True)
-    assert late.check("t", "m", 900_000) == Wait("claim"), "a call that fits is not held up by one that did not"
 
 
 def test_a_worker_that_stops_gives_back_what_it_did_not_spend() -> None:

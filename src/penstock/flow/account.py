@@ -5,6 +5,8 @@ headers → [account] → fleet → limits
 
 from __future__ import annotations
 
+import math
+
 from penstock.flow.headers import Seen
 
 STALE_SECONDS = 15.0
@@ -63,6 +65,11 @@ class Tank:
     def level(self, now: float) -> float | None:
         """How full the account's bucket is, 0 to 1; None where nothing fresh is known."""
         return self._level if self._level is not None and now - self._at <= STALE_SECONDS else None
+
+    @property
+    def headroom(self) -> float:
+        """So many times the limit all of us together may take for a while: where the user set a ceiling, no more than that."""
+        return math.inf if self._ceiling is None else self._ceiling / self.limit
 
     @property
     def holds_seconds(self) -> float:

@@ -5,16 +5,16 @@ gate → [book] → spend
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 from penstock.flow.ceilings import end_of
 from penstock.flow.claims import GRACE_SECONDS, Key, Totals
+from penstock.flow.reached import Patience
 
 if TYPE_CHECKING:
     from penstock.flow.ceilings import Now
 
-STARVED_SECONDS = 30.0
-"""Held back for so long with nothing of ours in flight: what others hold does not come back."""
 WANTED_SECONDS = 2.0
 """Whoever is held back asks again sooner than that; else nobody wants it any more."""
 MOST_STRETCH = 64.0
@@ -54,7 +54,6 @@ class Book:
     __slots__ = (
         "_current",
         "_labels",
-        "denied_since",
         "is_changed",
         "is_dirty",
         "key",
@@ -62,6 +61,7 @@ class Book:
         "lines",
         "must_lower",
         "number",
+        "patience",
         "renewals",
         "retry_at",
         "seen",
@@ -90,7 +90,7 @@ class Book:
         self.wanted = 0
         """The worst of a call that found no room in the claim."""
         self.wanted_at = 0.0
-        self.denied_since = 0.0
+        self.patience = Patience()
         self.was_denied = False
         self.last_worst = 0
         self.stretch = 1.0
@@ -110,19 +110,20 @@ class Book:
             self._current = tuple(self.lines.setdefault(label, Line(label)) for label in now.labels)
         return self._current
 
-    def want(self, worst: int, at: float) -> None:
-        """A call is held back because no claim has room for it."""
+    def want(self, worst: int, at: float, others: Hashable) -> None:
+        """A call is held back because no claim has room for it, beside what others spent and hold."""
         if not self.wants(at):
-            self.denied_since = at
+            self.patience.begin(at)
+        self.patience.look(others, at)
         self.wanted, self.wanted_at, self.was_denied = worst, at, True
 
     def wants(self, now: float) -> int:
         """What is held back still."""
         return self.wanted if now - self.wanted_at < WANTED_SECONDS else 0
 
-    def is_starved(self, now: float) -> bool:
-        """Whether it has been held back for so long that what others hold can't be waited for."""
-        return bool(self.wants(now)) and now - self.denied_since > STARVED_SECONDS
+    def is_starved(self, now: float, patience_seconds: float) -> bool:
+        """Whether it has been held back, and nothing has moved, for so long that what others hold can't be waited for."""
+        return bool(self.wants(now)) and now - self.patience.since > patience_seconds
 
     def forget_finished(self, unix: float) -> None:
         """Periods that are long over, and of which nothing is in flight."""

@@ -86,7 +86,8 @@ class Stretch:
     def move(self, tank: Tank, base: float, now: float, *, need: Need, news_seconds: float) -> float:
         """Follow the account's level; the share of the whole limit that is granted now."""
         elapsed, self._at = min(now - self._at, 5.0), max(now, self._at)
-        most = math.log(_OVERDRIVE / base)
+        # The account's bucket says nothing of a ceiling below its limit: that is divided by base shares, and nobody borrows of it.
+        most = math.log(min(_OVERDRIVE / base, tank.headroom))
         # What waits for nothing borrows nothing; what waits for another limit keeps what it has of this one.
         bound = {"binding": most, "beside": self.value, "none": 0.0}[need]
         goal = min(self._goal(tank, now, news_seconds), bound, most)
@@ -109,7 +110,8 @@ class Stretch:
         if level is None or not tank.is_sized or self._is_warned(now):
             return 0.0
         seen_seconds = min(level, level + tank.trend * news_seconds) * tank.holds_seconds
-        return max(seen_seconds - kept_seconds(tank.holds_seconds, news_seconds), 0.0) / spent_in_seconds(news_seconds)
+        saved = max(seen_seconds - kept_seconds(tank.holds_seconds, news_seconds), 0.0) / spent_in_seconds(news_seconds)
+        return min(saved, max(tank.headroom - math.exp(self.value), 0.0))
 
     def refused(self, now: float, news_seconds: float) -> None:
         """A 429. Calls that were on their way together are turned away together: they count once."""

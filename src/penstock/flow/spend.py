@@ -14,12 +14,12 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
 
 from penstock.flow.base import Clock, Wait
 from penstock.flow.book import Book, Hold, Line
 from penstock.flow.ceilings import PERIODS, Ceiling, Now, SpendOptions, periods_at
 from penstock.flow.claims import SILENT_SECONDS, Account, Claims, Entry, Key, entry_record
+from penstock.flow.reached import Reached
 from penstock.flow.standing import Standing, Warnings
 from penstock.record import NewRecord
 
@@ -39,36 +39,23 @@ HELD_PART = 20
 IDLE_PART, IDLE_FROM_PART = 100, 5
 """An idle worker keeps room for a call, so that the next event goes out at once; not when little is left."""
 _HOUR = 3_600.0
-
-
-class Reached(NamedTuple):
-    """A ceiling under which a call does not fit, whatever the calls in flight cost."""
-
-    ceiling: Ceiling
-    firm_nanousd: int
-    worst_nanousd: int
-    ends: float
-
-    def __str__(self) -> str:
-        setting = f"{self.ceiling.setting}={self.ceiling.usd:g}"
-        if self.worst_nanousd > self.ceiling.nanousd:
-            return (
-                f"{setting} is less than a single call may cost (${self.worst_nanousd / 1e9:,.6g}): it can be made only "
-                "with a higher ceiling"
-            )
-        end = time.strftime("%Y-%m-%d %H:%M", time.gmtime(self.ends))
-        return (
-            f"{setting} is reached: ${self.firm_nanousd / 1e9:,.6g} is spent or may be, "
-            f"and the next call may cost ${self.worst_nanousd / 1e9:,.6g}. It goes on at {end} UTC, or with a higher ceiling"
-        )
+_CALL_SECONDS = 60.0
 
 
 class Spend:
     """What this worker spends, and may. Without a `run` it is alone: its own books decide (trials, tests)."""
 
     def __init__(
-        self, options: SpendOptions, clock: Clock = time.monotonic, unix: Clock = time.time, *, run: str = ""
+        self,
+        options: SpendOptions,
+        clock: Clock = time.monotonic,
+        unix: Clock = time.time,
+        *,
+        run: str = "",
+        call_seconds: float = _CALL_SECONDS,
     ) -> None:
+        """No call lasts longer than `call_seconds`."""
+        self._patience_seconds = call_seconds + SILENT_SECONDS
         self._clock = clock
         self._unix = unix
         self.run = run
@@ -112,11 +99,11 @@ class Spend:
             return None
         reached = self._reached(task, model, worst_nanousd, now)
         if reached is None:
-            book.want(worst_nanousd, self._clock())
+            book.want(worst_nanousd, self._clock(), self._others(book, now))
             for name, ask in self._asks.items():  # a book of another task may hold what is wanted here
                 if self.due(name):
                     ask()
-            if book.is_starved(self._clock()) and not self.reserved_nanousd:
+            if not self.reserved_nanousd and book.is_starved(self._clock(), self._patience_seconds):
                 reached = self._reached(task, model, worst_nanousd, now, besides=book)
         if reached is None:
             return Wait("claim")
@@ -130,6 +117,7 @@ class Spend:
         if not self.ceilings:
             return Hold(None, (), worst_nanousd)
         book = self._book(task, model)
+        book.patience.begin(self._clock())
         # Where claims count, the periods are those that `check` has just looked at: an hour may turn in between.
         return Hold(book, book.current(self._now if self.run else self._periods()), worst_nanousd)
 
@@ -257,6 +245,16 @@ class Spend:
             if firm + worst > ceiling.nanousd and (found is None or now.ends[at] > found.ends):
                 found = Reached(ceiling, firm, worst, now.ends[at])
         return found
+
+    def _others(self, book: Book, now: Now) -> tuple[tuple[int, ...], ...]:
+        """What all but this book have spent and hold under each of its ceilings."""
+        found = []
+        for ceiling in self._covering[book.key.task, book.key.model]:
+            label = now.labels[PERIODS.index(ceiling.period)]
+            own = list(self._lines(ceiling, label, besides=book))
+            held, spent = sum(max(line.used, line.claimed) for line in own), sum(line.spent for line in own)
+            found.append((*self.claims.sum((ceiling.scope, ceiling.name, label)), held, spent))
+        return tuple(found)
 
     def _lines(self, ceiling: Ceiling, label: str, besides: Book | None = None) -> Iterator[Line]:
         """Our own lines that a ceiling adds up."""

@@ -5,7 +5,7 @@ sample, known, settings → [plan] → terminal, JSON
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from penstock.flow.plan import Case, Plan, plan
@@ -132,6 +132,8 @@ def make_plan(
     """Put everything together."""
     crew = crew_of(settings, workers=workers, partitions=partitions, account_share=account_share)
     route = route_of(settings, task, sample, known, crew=crew, account=account)
+    if any(found.limits.is_ceiling for found in route.limits.values()):  # nothing beyond it, whatever was saved up
+        crew = replace(crew, holds_seconds=0.0)
     demand = demand_of(settings, task, sample, known, events=events, arrival_per_second=arrival_per_second)
     caps = caps_of(settings, task, account, budget_usd)
     made = plan(demand, route.steps, crew, caps)
