@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from ipaddress import IPv4Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
 import pytest
@@ -21,7 +21,7 @@ from penstock.sinks.webhook.signing import Signer, new_secret
 WIDE = {ord("0") + n: 0xFF10 + n for n in range(10)}
 ROUND = {ord("0") + n: 0x2460 + n - 1 for n in range(1, 10)}
 INSIDE = ["127.0.0.1", "0.0.0.0", "10.1.2.3", "100.64.0.1", "169.254.169.254", "172.16.0.1", "192.168.0.1", "224.0.0.1"]
-INSIDE_SIX = ["::1", "::", "fe80::1", "fd00:ec2::254", "ff02::1", "fec0::1"]
+INSIDE_SIX = ["::1", "::", "fe80::1", "fd00:ec2::254", "ff02::1", "fec0::1", "fd00::5efe:808:808"]
 
 
 def spellings(four: IPv4Address) -> list[str]:
@@ -121,3 +121,14 @@ async def test_what_a_socket_is_made_for_is_judged(host):
         await runner.cleanup()
     assert (reply.verdict, reply.status, asked) == ("refused", 0, [])
     assert "not public" in reply.detail
+
+
+@pytest.mark.parametrize(
+    "prefix", ["fd00::", "fe80::", "ff02::", "fec0::", "2001:db8::", "64:ff9b:1::", "2002:808:808::", "2606:2800::"]
+)
+@pytest.mark.parametrize("universal", ["", "200:"])
+def test_an_address_within_another_is_as_public_as_both(prefix, universal):
+    """ISATAP: what stands around the inner address counts, and what stands inside."""
+    outer_is_public = prefix in {"2606:2800::", "2002:808:808::"}
+    assert is_public(IPv6Address(f"{prefix}{universal}5efe:808:808")) is outer_is_public
+    assert not is_public(IPv6Address(f"{prefix}{universal}5efe:a00:1"))

@@ -139,8 +139,10 @@ def judge(text: str, host: str, allowed: tuple[Network, ...]) -> None:
 def is_public(address: Address) -> bool:
     """Whether it is an ordinary address of the internet, whatever it is wrapped into."""
     if isinstance(address, IPv6Address):
-        inner = _inside(address)
-        if inner:
+        low = int(address) & 0xFFFFFFFF
+        if (int(address) >> 32) & 0xFFFFFFFF in _ISATAP and not is_public(IPv4Address(low)):
+            return False  # and where it is, what stands around it is judged, too: it may be any prefix
+        if inner := _inside(address):
             return all(is_public(one) for one in inner)
         if address in _COMPATIBLE or address.is_site_local:
             return False
@@ -150,13 +152,13 @@ def is_public(address: Address) -> bool:
 
 
 def _inside(address: IPv6Address) -> tuple[IPv4Address, ...]:
-    """The IPv4 addresses that it stands for."""
+    """The IPv4 addresses that it stands for by its prefix."""
     if address.ipv4_mapped is not None:
         return (address.ipv4_mapped,)
     if address.sixtofour is not None:
         return (address.sixtofour,)
     if address.teredo is not None:
         return address.teredo
-    if address in _NAT64 or (int(address) >> 32) & 0xFFFFFFFF in _ISATAP:
+    if address in _NAT64:
         return (IPv4Address(int(address) & 0xFFFFFFFF),)
     return ()
