@@ -213,6 +213,18 @@ async def test_a_keys_rate_slows_a_stream(tmp_path, log):
         assert (status, told["accepted"]) == (202, 500)
 
 
+async def test_streams_of_one_key_share_its_rate(tmp_path, log):
+    """They wait for the same moment, and whoever finds it taken waits for the next: none is stopped for being second."""
+    options = options_in(tmp_path, auth="keys", max_batch_events=20)
+    key = made_key(options.keys_file, events_per_second=200.0)
+    async with serving(log, options) as client:
+        keyed = Client(client.session, client.url, key)
+        told = await asyncio.gather(
+            *(keyed.post(data=lines(first, 200), content_type=LINES) for first in (0, 1_000, 2_000))
+        )
+    assert [(status, body["accepted"]) for status, body, _ in told] == [(202, 200)] * 3
+
+
 async def _records(directory) -> list[Any]:
     log = SqliteLog(directory / "log.db")
     try:

@@ -60,18 +60,22 @@ class Streaming:
     ) -> None:
         end = time.monotonic() + self._options.max_stream_seconds
         while taken := await lines.take():
-            await self._may_go_on(judge.topic, client, head[1], end)
-            self._rates.take(client, len(taken))
+            await self._take(judge.topic, client, len(taken), head[1], end)
             offers = [Offer(line, head[0]) for line in taken]
             told.add(await self._posting.post(judge, offers, client.name, key, first=told.count))
 
-    async def _may_go_on(self, topic: str, client: ApiKey, deadline_ms: int, end: float) -> None:
-        """A key's rate is waited for, unread: the sender notices by itself. Everything else stops the stream."""
-        self._backlog.check(topic, deadline_ms)
-        wait = self._rates.wait_seconds(client)
-        if time.monotonic() + wait > end:
-            detail = (
-                f"a request of lines takes at most {self._options.max_stream_seconds:g} s (gateway.max_stream_seconds)"
-            )
-            raise Problem("too-slow", f"{detail}: go on with another", headers=CLOSE)
-        await asyncio.sleep(wait)
+    async def _take(self, topic: str, client: ApiKey, events: int, deadline_ms: int, end: float) -> None:
+        """A key's rate is waited for, unread: the sender notices by itself. Everything else stops the stream.
+
+        Others of the same key wait, too: whoever comes second waits for the next moment.
+        """
+        while True:
+            self._backlog.check(topic, deadline_ms)
+            wait = self._rates.wait_seconds(client)
+            if time.monotonic() + wait > end:
+                most = f"{self._options.max_stream_seconds:g} s (gateway.max_stream_seconds)"
+                raise Problem("too-slow", f"a request of lines takes at most {most}: go on with another", headers=CLOSE)
+            if not wait:
+                self._rates.take(client, events)
+                return
+            await asyncio.sleep(wait)
