@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -16,9 +17,9 @@ from contract.log_fixtures import all_records
 from gateway_calls import Client, made_key, options_in, order, serving
 from penstock.errors import LogUnavailable
 from penstock.log.sqlite import SqliteLog, SqliteOptions
-from penstock.web.answers import IN_MEMORY_BYTES
 from penstock.web.lines import Lines
 from penstock.web.options import GatewayOptions
+from penstock.web.spool import IN_MEMORY_BYTES, Spool
 
 LINES = "application/x-ndjson"
 ENOUGH_BYTES = 30_000_000
@@ -201,6 +202,56 @@ async def test_a_stream_has_an_end(tmp_path, log, limits, status, kind):
         assert f"gateway.{next(iter(limits))}" in problem["detail"]
         if "max_stream_bytes" in limits:
             assert (await client.post(data=lines(0, 400), content_type=LINES))[0] == 413
+
+
+async def test_an_answer_has_an_end(tmp_path, log):
+    """Where its bytes are over the stream is stopped and says where; all that was accepted is told, and the rest is a request more."""
+    async with serving(log, options_in(tmp_path, max_batch_events=10, max_answer_bytes=1_000)) as client:
+        status, told, _ = await client.post(data=lines(0, 100), content_type=LINES)
+        done = told["accepted"]
+        assert (status, told["stopped"]["index"], len(told["items"])) == (207, done, done)
+        assert 0 < done < 100
+        assert told["stopped"]["problem"]["type"] == "urn:penstock:problem:too-large"
+        assert "gateway.max_answer_bytes" in told["stopped"]["problem"]["detail"]
+        refused = await client.post(data=b"{\n" * 5_000, content_type=LINES)
+        assert (refused[0], refused[1]["refused"] < 5_000, refused[1]["stopped"]["index"]) == (
+            207, True, refused[1]["refused"],
+        )  # fmt: skip
+    assert len(await _records(tmp_path)) == done
+
+
+async def test_a_full_disk_hides_nothing_that_was_accepted(tmp_path, log, monkeypatch):
+    """The stream is stopped, and its answer has an item for each event that is in the log; other requests go on."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "no-such-directory"))
+    async with serving(log, options_in(tmp_path)) as client:
+        status, told, headers = await client.post(data=lines(0, 9_000), content_type=LINES)
+        done = told["accepted"]
+        assert (status, told["stopped"]["index"], len(told["items"])) == (207, done, done)
+        assert told["stopped"]["problem"]["type"] == "urn:penstock:problem:busy"
+        assert int(headers["retry-after"]) >= 1
+        assert (await client.post(data=lines(done, 100), content_type=LINES))[0] == 202
+    assert len(await _records(tmp_path)) == done + 100
+
+
+def test_a_spool_loses_nothing_when_the_disk_takes_a_part():
+    """A write that is cut short is none; everything comes back, byte for byte."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    sent: list[bytes] = []
+    spool = Spool()
+
+    def fill() -> None:
+        while len(sent) < 1_000:
+            sent.append(len(sent).to_bytes(4, "big") * 12_345)
+            spool.add(sent[-1])
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3 * IN_MEMORY_BYTES + 1_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            fill()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert spool.size == sum(map(len, sent)) > 3 * IN_MEMORY_BYTES
+    assert b"".join(spool.pieces()) == b"".join(sent)
 
 
 async def test_a_keys_rate_slows_a_stream(tmp_path, log):

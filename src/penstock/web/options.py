@@ -46,6 +46,8 @@ class GatewayOptions:
     """NDJSON of one request."""
     max_stream_seconds: float = 600.0
     """How long one request of NDJSON may go on."""
+    max_answer_bytes: int = 64 * 1024 * 1024
+    """About so long is the answer to NDJSON at most; a stream of more events is stopped, and says where."""
     max_requests: int = 256
     """Requests in progress; more are told to come back (503)."""
     max_connections: int = 2_048

@@ -60,6 +60,7 @@ class Streaming:
     ) -> None:
         end = time.monotonic() + self._options.max_stream_seconds
         while taken := await lines.take():
+            told.check(self._options.max_answer_bytes)
             await self._take(judge.topic, client, len(taken), head[1], end)
             offers = [Offer(line, head[0]) for line in taken]
             told.add(await self._posting.post(judge, offers, client.name, key, first=told.count))
