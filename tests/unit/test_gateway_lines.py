@@ -6,6 +6,7 @@ import asyncio
 import json
 import resource
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import orjson
@@ -19,6 +20,8 @@ from penstock.errors import LogUnavailable
 from penstock.log.sqlite import SqliteLog, SqliteOptions
 from penstock.web.lines import Lines
 from penstock.web.options import GatewayOptions
+from penstock.web.problems import Problem
+from penstock.web.reading import Buffers
 from penstock.web.spool import IN_MEMORY_BYTES, Spool
 
 LINES = "application/x-ndjson"
@@ -57,10 +60,12 @@ async def stream(parts: list[bytes]) -> AsyncIterator[bytes]:
 
 
 async def taken(parts: list[bytes], options: GatewayOptions) -> list[list[bytes]]:
-    made, found = Lines(stream(parts), options), []
-    while some := await made.take():
-        found.append(some)
-    await made.close()
+    found = []
+    async with Buffers(options).stream({}) as place:
+        made = Lines(stream(parts), options, place)
+        while some := await made.take():
+            found.append(some)
+        await made.close()
     return found
 
 
@@ -126,6 +131,55 @@ async def test_what_the_log_does_not_take_is_not_read(tmp_path, log):
         answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
         assert answer.startswith(b"HTTP/1.1 202 ")
         writer.close()
+
+
+@asynccontextmanager
+async def opened(client: Client) -> AsyncIterator[tuple[bytes, asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A stream that says little; the first that is answered: 100, once its body is asked for, or a refusal."""
+    host, port = client.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        head = f"POST /v1/events HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: {LINES}\r\nexpect: 100-continue\r\n"
+        writer.write(f"{head}transfer-encoding: chunked\r\n\r\n".encode())
+        yield await asyncio.wait_for(reader.readuntil(b"\r\n"), 60), reader, writer
+    finally:
+        writer.close()
+        await writer.wait_closed()
+
+
+@pytest.mark.parametrize(("limits", "most"), [({}, 56), ({"max_requests": 8}, 4)])
+async def test_streams_leave_room_for_other_requests(tmp_path, log, limits, most):
+    """However many are open and wait, others are taken; one stream too many is told what is full."""
+    async with serving(log, options_in(tmp_path, **limits)) as client, AsyncExitStack() as stack:
+        streams = [await stack.enter_async_context(opened(client)) for _ in range(most + 1)]
+        assert [said.split()[1] for said, _, _ in streams] == [b"100"] * most + [b"503"]
+        await asyncio.wait_for(streams[-1][1].readuntil(b"half of gateway.max_requests"), 60)
+        body = b"[" + b",".join(orjson.dumps(order(n, text="x" * 40_000)) for n in range(20)) + b"]"
+        assert (await client.post(data=body))[0] == 202
+        for _, reader, writer in streams[:-1]:
+            writer.write(b"0\r\n\r\n")
+            await asyncio.wait_for(reader.readuntil(b"malformed"), 60)
+        said, _, _ = await stack.enter_async_context(opened(client))
+        assert said.split()[1] == b"100"
+
+
+async def test_a_stream_has_as_much_room_as_it_fills():
+    """Those that hold what they read stay within their half, whatever comes; none is stopped, and each line comes once."""
+    options = GatewayOptions(max_event_bytes=10_000, max_body_bytes=1_500_000, max_buffered_bytes=4_000_000)
+    buffers, parts = Buffers(options), [(b"x" * 999 + b"\n") * 100] * 30
+    async with AsyncExitStack() as stack:
+        made = [Lines(stream(parts), options, await stack.enter_async_context(buffers.stream({}))) for _ in range(5)]
+        held = [await lines.take() for lines in made]
+        async with buffers.room({"content-length": "1500000"}):
+            with pytest.raises(Problem, match="max_buffered_bytes"):
+                await stack.enter_async_context(buffers.stream({}))
+        counts = [len(some) for some in held]
+        while any(held):
+            held = [await lines.take() for lines in made]
+            counts = [count + len(some) for count, some in zip(counts, held, strict=True)]
+        assert counts == [3_000] * 5
+    async with buffers.stream({}) as place:
+        assert len(await Lines(stream(parts), options, place).take()) == 1_000
 
 
 async def test_a_log_that_goes_away_stops_the_stream_where_it_is(tmp_path, log):

@@ -11,19 +11,17 @@ from typing import TYPE_CHECKING
 
 from penstock.web.answers import BatchAnswer
 from penstock.web.bodies import Offer
-from penstock.web.lines import Lines
 from penstock.web.problems import Problem
 from penstock.web.reading import CLOSE
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from starlette.responses import Response
 
     from penstock.record import Headers
     from penstock.web.backlog import Backlog
     from penstock.web.judge import Judge
     from penstock.web.keys import ApiKey, Rates
+    from penstock.web.lines import Lines
     from penstock.web.options import GatewayOptions
     from penstock.web.posting import Posting
 
@@ -34,11 +32,9 @@ class Streaming:
     def __init__(self, options: GatewayOptions, posting: Posting, backlog: Backlog, rates: Rates) -> None:
         self._options, self._posting, self._backlog, self._rates = options, posting, backlog, rates
 
-    async def post(
-        self, body: AsyncIterator[bytes], judge: Judge, client: ApiKey, key: str, head: tuple[Headers, int]
-    ) -> Response:
+    async def post(self, lines: Lines, judge: Judge, client: ApiKey, key: str, head: tuple[Headers, int]) -> Response:
         """Until the end, or until something stops it: then the answer says behind which event. Raises where none was taken."""
-        told, lines = BatchAnswer(judge.topic), Lines(body, self._options)
+        told = BatchAnswer(judge.topic)
         try:
             try:
                 await self._post_all(lines, told, judge, client, key, head)
