@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import orjson
@@ -16,9 +18,11 @@ from contract.log_fixtures import all_records
 from gateway_calls import Client, made_key, options_in, order, serving
 from penstock.errors import LogUnavailable
 from penstock.log.sqlite import SqliteLog, SqliteOptions
-from penstock.web.answers import IN_MEMORY_BYTES
 from penstock.web.lines import Lines
 from penstock.web.options import GatewayOptions
+from penstock.web.problems import Problem
+from penstock.web.reading import Buffers
+from penstock.web.spool import IN_MEMORY_BYTES, Spool
 
 LINES = "application/x-ndjson"
 ENOUGH_BYTES = 30_000_000
@@ -56,10 +60,12 @@ async def stream(parts: list[bytes]) -> AsyncIterator[bytes]:
 
 
 async def taken(parts: list[bytes], options: GatewayOptions) -> list[list[bytes]]:
-    made, found = Lines(stream(parts), options), []
-    while some := await made.take():
-        found.append(some)
-    await made.close()
+    found = []
+    async with Buffers(options).stream({}) as place:
+        made = Lines(stream(parts), options, place)
+        while some := await made.take():
+            found.append(some)
+        await made.close()
     return found
 
 
@@ -125,6 +131,55 @@ async def test_what_the_log_does_not_take_is_not_read(tmp_path, log):
         answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
         assert answer.startswith(b"HTTP/1.1 202 ")
         writer.close()
+
+
+@asynccontextmanager
+async def opened(client: Client) -> AsyncIterator[tuple[bytes, asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A stream that says little; the first that is answered: 100, once its body is asked for, or a refusal."""
+    host, port = client.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        head = f"POST /v1/events HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: {LINES}\r\nexpect: 100-continue\r\n"
+        writer.write(f"{head}transfer-encoding: chunked\r\n\r\n".encode())
+        yield await asyncio.wait_for(reader.readuntil(b"\r\n"), 60), reader, writer
+    finally:
+        writer.close()
+        await writer.wait_closed()
+
+
+@pytest.mark.parametrize(("limits", "most"), [({}, 56), ({"max_requests": 8}, 4)])
+async def test_streams_leave_room_for_other_requests(tmp_path, log, limits, most):
+    """However many are open and wait, others are taken; one stream too many is told what is full."""
+    async with serving(log, options_in(tmp_path, **limits)) as client, AsyncExitStack() as stack:
+        streams = [await stack.enter_async_context(opened(client)) for _ in range(most + 1)]
+        assert [said.split()[1] for said, _, _ in streams] == [b"100"] * most + [b"503"]
+        await asyncio.wait_for(streams[-1][1].readuntil(b"half of gateway.max_requests"), 60)
+        body = b"[" + b",".join(orjson.dumps(order(n, text="x" * 40_000)) for n in range(20)) + b"]"
+        assert (await client.post(data=body))[0] == 202
+        for _, reader, writer in streams[:-1]:
+            writer.write(b"0\r\n\r\n")
+            await asyncio.wait_for(reader.readuntil(b"malformed"), 60)
+        said, _, _ = await stack.enter_async_context(opened(client))
+        assert said.split()[1] == b"100"
+
+
+async def test_a_stream_has_as_much_room_as_it_fills():
+    """Those that hold what they read stay within their half, whatever comes; none is stopped, and each line comes once."""
+    options = GatewayOptions(max_event_bytes=10_000, max_body_bytes=1_500_000, max_buffered_bytes=4_000_000)
+    buffers, parts = Buffers(options), [(b"x" * 999 + b"\n") * 100] * 30
+    async with AsyncExitStack() as stack:
+        made = [Lines(stream(parts), options, await stack.enter_async_context(buffers.stream({}))) for _ in range(5)]
+        held = [await lines.take() for lines in made]
+        async with buffers.room({"content-length": "1500000"}):
+            with pytest.raises(Problem, match="max_buffered_bytes"):
+                await stack.enter_async_context(buffers.stream({}))
+        counts = [len(some) for some in held]
+        while any(held):
+            held = [await lines.take() for lines in made]
+            counts = [count + len(some) for count, some in zip(counts, held, strict=True)]
+        assert counts == [3_000] * 5
+    async with buffers.stream({}) as place:
+        assert len(await Lines(stream(parts), options, place).take()) == 1_000
 
 
 async def test_a_log_that_goes_away_stops_the_stream_where_it_is(tmp_path, log):
@@ -203,6 +258,56 @@ async def test_a_stream_has_an_end(tmp_path, log, limits, status, kind):
             assert (await client.post(data=lines(0, 400), content_type=LINES))[0] == 413
 
 
+async def test_an_answer_has_an_end(tmp_path, log):
+    """Where its bytes are over the stream is stopped and says where; all that was accepted is told, and the rest is a request more."""
+    async with serving(log, options_in(tmp_path, max_batch_events=10, max_answer_bytes=1_000)) as client:
+        status, told, _ = await client.post(data=lines(0, 100), content_type=LINES)
+        done = told["accepted"]
+        assert (status, told["stopped"]["index"], len(told["items"])) == (207, done, done)
+        assert 0 < done < 100
+        assert told["stopped"]["problem"]["type"] == "urn:penstock:problem:too-large"
+        assert "gateway.max_answer_bytes" in told["stopped"]["problem"]["detail"]
+        refused = await client.post(data=b"{\n" * 5_000, content_type=LINES)
+        assert (refused[0], refused[1]["refused"] < 5_000, refused[1]["stopped"]["index"]) == (
+            207, True, refused[1]["refused"],
+        )  # fmt: skip
+    assert len(await _records(tmp_path)) == done
+
+
+async def test_a_full_disk_hides_nothing_that_was_accepted(tmp_path, log, monkeypatch):
+    """The stream is stopped, and its answer has an item for each event that is in the log; other requests go on."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "no-such-directory"))
+    async with serving(log, options_in(tmp_path)) as client:
+        status, told, headers = await client.post(data=lines(0, 9_000), content_type=LINES)
+        done = told["accepted"]
+        assert (status, told["stopped"]["index"], len(told["items"])) == (207, done, done)
+        assert told["stopped"]["problem"]["type"] == "urn:penstock:problem:busy"
+        assert int(headers["retry-after"]) >= 1
+        assert (await client.post(data=lines(done, 100), content_type=LINES))[0] == 202
+    assert len(await _records(tmp_path)) == done + 100
+
+
+def test_a_spool_loses_nothing_when_the_disk_takes_a_part():
+    """A write that is cut short is none; everything comes back, byte for byte."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    sent: list[bytes] = []
+    spool = Spool()
+
+    def fill() -> None:
+        while len(sent) < 1_000:
+            sent.append(len(sent).to_bytes(4, "big") * 12_345)
+            spool.add(sent[-1])
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3 * IN_MEMORY_BYTES + 1_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            fill()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert spool.size == sum(map(len, sent)) > 3 * IN_MEMORY_BYTES
+    assert b"".join(spool.pieces()) == b"".join(sent)
+
+
 async def test_a_keys_rate_slows_a_stream(tmp_path, log):
     """400 at once and 200 a second: the sender waits, unread, instead of being refused, and all of it is taken."""
     options = options_in(tmp_path, auth="keys", max_batch_events=20)
@@ -211,6 +316,18 @@ async def test_a_keys_rate_slows_a_stream(tmp_path, log):
         keyed = Client(client.session, client.url, key)
         status, told, _ = await keyed.post(data=lines(0, 500), content_type=LINES)
         assert (status, told["accepted"]) == (202, 500)
+
+
+async def test_streams_of_one_key_share_its_rate(tmp_path, log):
+    """They wait for the same moment, and whoever finds it taken waits for the next: none is stopped for being second."""
+    options = options_in(tmp_path, auth="keys", max_batch_events=20)
+    key = made_key(options.keys_file, events_per_second=200.0)
+    async with serving(log, options) as client:
+        keyed = Client(client.session, client.url, key)
+        told = await asyncio.gather(
+            *(keyed.post(data=lines(first, 200), content_type=LINES) for first in (0, 1_000, 2_000))
+        )
+    assert [(status, body["accepted"]) for status, body, _ in told] == [(202, 200)] * 3
 
 
 async def _records(directory) -> list[Any]:

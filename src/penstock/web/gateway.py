@@ -20,6 +20,7 @@ from penstock.web import openapi
 from penstock.web.answers import BatchAnswer, answer
 from penstock.web.bodies import LINES, lines_head, media_type, read_body
 from penstock.web.keys import NOBODY, ApiKey, Keys, Rates
+from penstock.web.lines import Lines
 from penstock.web.problems import Problem
 from penstock.web.reading import Buffers, read_all
 from penstock.web.streaming import Streaming
@@ -74,8 +75,10 @@ class Gateway:
         self._parts.backlog.check(topic)
         if media in LINES:
             head = lines_head(headers)
-            async with self._buffers.room(headers, is_stream=True):
-                return await self._streaming.post(request.stream(), judge, client, key, head)
+            async with self._buffers.stream(headers) as place:
+                return await self._streaming.post(
+                    Lines(request.stream(), self._options, place), judge, client, key, head
+                )
         async with self._buffers.room(headers):
             content = await read_all(request, self._options)
             body = read_body(content, headers, self._options.max_batch_events)

@@ -18,13 +18,18 @@ from penstock.web.reading import CLOSE
 
 if TYPE_CHECKING:
     from penstock.web.options import GatewayOptions
+    from penstock.web.reading import Place
+
+
+LINE_BYTES = 48
+"""What Python needs for one besides its own bytes, in figures that are good enough."""
 
 
 class Lines:
     """Of one request. Empty ones do not count."""
 
-    def __init__(self, parts: AsyncIterator[bytes], options: GatewayOptions) -> None:
-        self._parts, self._options = parts, options
+    def __init__(self, parts: AsyncIterator[bytes], options: GatewayOptions, place: Place) -> None:
+        self._parts, self._options, self._place = parts, options, place
         self._lines: deque[bytes] = deque()
         self._bytes = self._read = 0
         self._rest = b""
@@ -34,9 +39,15 @@ class Lines:
         self._next: asyncio.Task[bytes | None] | None = None
 
     async def take(self) -> list[bytes]:
-        """As many as one append takes, or those that came in time; none at the end. Raises a `Problem`."""
+        """As many as one append takes, those that came in time or those there is room for; none at the end.
+
+        Raises a `Problem`. Those taken are held until the next are.
+        """
         end = time.monotonic() + self._options.body_seconds
         while not self._is_over and not self._is_enough():
+            has_room = self._place.holds(self._held())
+            if self._lines and not has_room:
+                break
             part = await self._part(end - time.monotonic())
             if part is not None:
                 self._keep(part)
@@ -45,6 +56,7 @@ class Lines:
             elif not self._is_over:
                 detail = f"no whole line came within {self._options.body_seconds:g} s (gateway.body_seconds)"
                 raise Problem("too-slow", detail, headers=CLOSE)
+        self._place.holds(self._held())
         taken: list[bytes] = []
         size = 0
         while self._lines and len(taken) < self._options.max_batch_events and size <= self._options.max_body_bytes:
@@ -59,6 +71,9 @@ class Lines:
         if self._next is not None:
             self._next.cancel()
             await asyncio.gather(self._next, return_exceptions=True)
+
+    def _held(self) -> int:
+        return self._bytes + LINE_BYTES * len(self._lines) + len(self._rest)
 
     def _is_enough(self) -> bool:
         return len(self._lines) >= self._options.max_batch_events or self._bytes >= self._options.max_body_bytes

@@ -46,12 +46,14 @@ class GatewayOptions:
     """NDJSON of one request."""
     max_stream_seconds: float = 600.0
     """How long one request of NDJSON may go on."""
+    max_answer_bytes: int = 64 * 1024 * 1024
+    """About so long is the answer to NDJSON at most; a stream of more events is stopped, and says where."""
     max_requests: int = 256
-    """Requests in progress; more are told to come back (503)."""
+    """Requests in progress; more are told to come back (503). NDJSON has at most half of them."""
     max_connections: int = 2_048
     """Open connections; more are closed at once."""
     max_buffered_bytes: int = 64 * 1024 * 1024
-    """Bodies of all requests in progress together."""
+    """Bodies of all requests in progress together; NDJSON has at most half of it."""
     header_seconds: float = 10.0
     """A request's headers must be there within this time."""
     body_seconds: float = 30.0

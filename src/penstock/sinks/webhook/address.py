@@ -2,14 +2,16 @@
 
 endpoint → [address] → post
 
-The name is resolved once for an attempt, every answer is judged, and the connection is made to the judged address: a name
-that resolves otherwise a moment later changes nothing.
+A host is written in plain letters, so that whoever reads the URL reads the same host. The name is resolved once for an
+attempt, every answer is judged, and so is what a socket is made for: a name that resolves otherwise a moment later changes
+nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ipaddress
+import re
 import socket
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
@@ -22,6 +24,8 @@ Network = IPv4Network | IPv6Network
 
 PORTS = {"https": 443, "http": 80}
 MOST_URL_CHARS = 2_000
+_PLACE = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?))(?::[0-9]{0,5})?")
+"""Host and port. Of other characters some readers make dots and digits: 127。0。0。1 is this machine to them."""
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _ISATAP = (0x00005EFE, 0x02005EFE)
 _NOT_PUBLIC = tuple(
@@ -62,11 +66,9 @@ def target_of(url: str, setting: str, *, allows_http: bool = False, allows_ports
         raise SettingsError(
             f"{setting}: http would show reviews and signatures to everyone on the way: use https, or allow_http = true for a test"
         )
-    if parts.username or parts.password:
+    if "@" in parts.netloc:
         raise SettingsError(f"{setting}: leave user and password out of the URL; the signature says who sends")
-    host = parts.hostname or ""
-    if not _is_name(host):
-        raise SettingsError(f"{setting}: {host} is an odd way of writing an address: write a name, or 203.0.113.7")
+    host = _host(parts, setting)
     port = parts.port or PORTS[scheme]
     if port != PORTS[scheme] and not allows_ports:
         raise SettingsError(f"{setting}: port {port}: webhooks go to {PORTS[scheme]}, others need allow_networks")
@@ -85,14 +87,23 @@ def _split(url: str, setting: str) -> SplitResult:
     return parts
 
 
-def _is_name(host: str) -> bool:
-    """Or a proper address. 127.1, 2130706433 and 0x7f000001 are taken for addresses by some resolvers only."""
+def _host(parts: SplitResult, setting: str) -> str:
+    """A name or a proper address. 127.1, 2130706433 and 0x7f000001 are taken for addresses by some resolvers only."""
+    if not parts.netloc.isascii():
+        raise SettingsError(f"{setting}: this host has letters beyond ASCII: write its xn--… form")
+    found = _PLACE.fullmatch(parts.netloc)
+    six, host = (found[1], found[1] or found[2]) if found else (None, parts.netloc)
+    last = host.rstrip(".").rpartition(".")[2].lower()
+    if found is None or (_literal(host) is None and (six or last.isdigit() or last.startswith("0x"))):
+        raise SettingsError(f"{setting}: {host} is an odd way of writing an address: write a name, or 203.0.113.7")
+    return host.lower()
+
+
+def _literal(host: str) -> Address | None:
     try:
-        ipaddress.ip_address(host)
+        return ipaddress.ip_address(host)
     except ValueError:
-        last = host.rstrip(".").rpartition(".")[2]
-        return not (last.isdigit() or last.startswith("0x"))
-    return True
+        return None
 
 
 def networks_of(given: tuple[str, ...], setting: str) -> tuple[Network, ...]:
@@ -112,19 +123,26 @@ async def resolve(host: str, port: int, allowed: tuple[Network, ...] = (), famil
         raise OSError(f"{host[:100]} is no name") from error
     addresses = list(dict.fromkeys(str(info[4][0]) for info in found))
     for text in addresses:
-        address = ipaddress.ip_address(text.partition("%")[0])
-        if not (is_public(address) or any(address.version == net.version and address in net for net in allowed)):
-            raise AddressRefused(
-                f"{host} is {address}, which is not public: if this receiver is yours, name its network in allow_networks"
-            )
+        judge(text, host, allowed)
     return addresses
+
+
+def judge(text: str, host: str, allowed: tuple[Network, ...]) -> None:
+    """Raises `AddressRefused` where this address is neither public nor allowed. A zone does not change what it is."""
+    address = ipaddress.ip_address(text.partition("%")[0])
+    if not (is_public(address) or any(address.version == net.version and address in net for net in allowed)):
+        raise AddressRefused(
+            f"{host} is {address}, which is not public: if this receiver is yours, name its network in allow_networks"
+        )
 
 
 def is_public(address: Address) -> bool:
     """Whether it is an ordinary address of the internet, whatever it is wrapped into."""
     if isinstance(address, IPv6Address):
-        inner = _inside(address)
-        if inner:
+        low = int(address) & 0xFFFFFFFF
+        if (int(address) >> 32) & 0xFFFFFFFF in _ISATAP and not is_public(IPv4Address(low)):
+            return False  # and where it is, what stands around it is judged, too: it may be any prefix
+        if inner := _inside(address):
             return all(is_public(one) for one in inner)
         if address in _COMPATIBLE or address.is_site_local:
             return False
@@ -134,13 +152,13 @@ def is_public(address: Address) -> bool:
 
 
 def _inside(address: IPv6Address) -> tuple[IPv4Address, ...]:
-    """The IPv4 addresses that it stands for."""
+    """The IPv4 addresses that it stands for by its prefix."""
     if address.ipv4_mapped is not None:
         return (address.ipv4_mapped,)
     if address.sixtofour is not None:
         return (address.sixtofour,)
     if address.teredo is not None:
         return address.teredo
-    if address in _NAT64 or (int(address) >> 32) & 0xFFFFFFFF in _ISATAP:
+    if address in _NAT64:
         return (IPv4Address(int(address) & 0xFFFFFFFF),)
     return ()

@@ -7,7 +7,6 @@ No redirects, no proxy of the environment, no answer longer than a little, no at
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 import time
 from collections.abc import Callable
@@ -18,12 +17,15 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
 
-from penstock.sinks.webhook.address import AddressRefused, Network, Target, resolve
+from penstock.sinks.webhook.address import AddressRefused, Network, Target, judge, resolve
 from penstock.sinks.webhook.signing import Signer
 
 if TYPE_CHECKING:
     from ssl import SSLContext
+
+    from aiohttp import AddrInfoType
 
 Verdict = Literal["delivered", "retry", "throttled", "gone", "refused"]
 USER_AGENT = "penstock-webhooks/1"
@@ -60,6 +62,7 @@ class Post:
 
     def __init__(self, target: Target, signer: Signer, options: PostOptions) -> None:
         self._target, self._signer, self._options = target, signer, options
+        self._url = URL(target.url)
         self._resolver = _Judged(options.allow_networks)
         self._session: aiohttp.ClientSession | None = None
 
@@ -67,7 +70,9 @@ class Post:
         """No connection yet: that is made with the first message."""
         if self._session is None:
             tls = self._options.tls or True
-            connector = aiohttp.TCPConnector(resolver=self._resolver, use_dns_cache=False, limit=0, ssl=tls)
+            connector = aiohttp.TCPConnector(
+                resolver=self._resolver, socket_factory=self._socket, use_dns_cache=False, limit=0, ssl=tls
+            )
             self._session = aiohttp.ClientSession(
                 connector=connector,
                 timeout=aiohttp.ClientTimeout(total=self._options.timeout_seconds),
@@ -87,9 +92,8 @@ class Post:
         headers = self._signer.headers(message_id, body, datetime.now(UTC))
         headers |= {"content-type": "application/json", "user-agent": USER_AGENT}
         try:
-            await self._judge_literal()
             async with self._session.post(
-                self._target.url, data=body.encode(), headers=headers, allow_redirects=False
+                self._url, data=body.encode(), headers=headers, allow_redirects=False
             ) as response:
                 shown = await _beginning(response)
                 return read_reply(response.status, response.headers.get("retry-after"), shown, took())
@@ -108,10 +112,11 @@ class Post:
             await self._session.close()
             self._session = None
 
-    async def _judge_literal(self) -> None:
-        """The client asks its resolver for names only: an address in the URL is judged here."""
-        if _is_literal(self._target.host):
-            await resolve(self._target.host, self._target.port, self._options.allow_networks)
+    def _socket(self, info: AddrInfoType) -> socket.socket:
+        """The last door: of an address in the URL the client asks no resolver, and what it makes of a host is its own affair."""
+        family, kind, protocol, _, place = info
+        judge(str(place[0]), self._target.host, self._options.allow_networks)
+        return socket.socket(family, kind, protocol)
 
 
 class _Judged(AbstractResolver):
@@ -132,14 +137,6 @@ def _result(host: str, address: str, port: int) -> ResolveResult:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
     return ResolveResult(hostname=host, host=address, port=port, family=family, proto=0, flags=flags)
-
-
-def _is_literal(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 async def _beginning(response: aiohttp.ClientResponse) -> str:
