@@ -117,11 +117,13 @@ class Lists:
         return Line(row, order, said)
 
 
-def _short(value: Any) -> str:
+def _short(value: Any, depth: int = 4) -> str:
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, list | dict) and not depth:
+        return "…"
     if isinstance(value, list):
-        return ", ".join(_short(one) for one in value[:8])
+        return ", ".join(_short(one, depth - 1) for one in value[:8])
     if isinstance(value, dict):
-        return ", ".join(f"{name} {_short(inner)}" for name, inner in list(value.items())[:8])
+        return ", ".join(f"{name} {_short(inner, depth - 1)}" for name, inner in list(value.items())[:8])
     return UNKNOWN if value is None else str(value)
