@@ -67,11 +67,14 @@ class Sessions:
         return session
 
     def open(self, key: str, address: str) -> str:
-        """The token of a new session. Raises `Problem` where the key does not open this door, `TooManyTries`."""
-        self._may_try(address)
+        """The token of a new session. Raises `Problem` where the key does not open this door, `TooManyTries`.
+
+        Behind a proxy everybody has one address: wrong keys of others must not keep a right one out.
+        """
         try:
             found = self._keys.client(f"Bearer {key.strip()}", SCOPE)
         except Problem:
+            self._may_try(address)
             self._count(address)
             raise
         token = secrets.token_urlsafe(32)
