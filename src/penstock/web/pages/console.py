@@ -10,12 +10,13 @@ import logging
 import mimetypes
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("penstock.console")
 ROOT = "/console"
 MOST_FORM_BYTES = 4_096
+MOST_FORM_FIELDS = 8
 MOST_ID_CHARS = 4_096
 FORM_SECONDS = 10.0
 Handler = Callable[[Request], Awaitable[Response]]
@@ -122,7 +124,9 @@ class Console:
     async def _show_new(self, request: Request) -> Response:
         try:
             given = await self._lists.fresh(
-                Filters.read(dict(request.query_params)), request.query_params.get("after", "")
+                Filters.read(dict(request.query_params)),
+                request.query_params.get("after", ""),
+                request.query_params.get("down_to", ""),
             )
         except ValueError:
             raise HTTPException(400) from None
@@ -244,6 +248,8 @@ class Console:
             413: ("Too long", "The form is longer than a key."),
         }
         title, text = told.get(error.status_code, ("This did not work", "Try it again."))
+        if error.status_code == 400 and error.detail != HTTPStatus.BAD_REQUEST.phrase:
+            title, text = "This form cannot be read", error.detail
         trouble = faults.Trouble(title, text, (), error.status_code)
         return self._made(request, "trouble.html", "", status=error.status_code, trouble=trouble)
 
@@ -270,4 +276,9 @@ async def _form(request: Request) -> dict[str, str]:
                     raise HTTPException(413)
     except TimeoutError:
         raise HTTPException(408) from None
-    return dict(parse_qsl(content.decode("utf-8", "replace"), max_num_fields=8))
+    except ClientDisconnect:
+        raise HTTPException(400, "The form ended before it was whole.") from None
+    try:
+        return dict(parse_qsl(content.decode("utf-8", "replace"), max_num_fields=MOST_FORM_FIELDS))
+    except ValueError:
+        raise HTTPException(400, f"The form has more than {MOST_FORM_FIELDS} fields: a login has two.") from None
