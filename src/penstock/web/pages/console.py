@@ -107,10 +107,14 @@ class Console:
         app.router.redirect_slashes = False
         return app
 
-    async def close(self) -> None:
-        """Ask nothing more of the log and the database."""
-        await asyncio.gather(self._overview.close(), self._looking.close())
-        await self._database.close()
+    async def close(self, seconds: float) -> None:
+        """Ask nothing more of the log and the database; what does not end in this time is left to itself."""
+        try:
+            async with asyncio.timeout(seconds):
+                await asyncio.gather(self._overview.close(), self._looking.close())
+                await self._database.close()
+        except TimeoutError:
+            logger.warning("the console's last questions did not end within %g s", seconds)
 
     # --- pages ------------------------------------------------------------------------------------------------------
 
@@ -141,7 +145,8 @@ class Console:
         is_known = (
             given["verdicts"] or given["known"].letters or given["is_erased"] or given["waits"] or given["endings"]
         )
-        return self._made(request, "event.html", "events", status=200 if is_known else 404, **given)
+        status = 200 if is_known else 503 if given["ledger_away"] else 404
+        return self._made(request, "event.html", "events", status=status, **given)
 
     async def _show_letters(self, request: Request) -> Response:
         return self._made(request, "letters.html", "letters", **await self._lists.letters())

@@ -95,7 +95,12 @@ class One:
         known = await self._database.ask(question)
         known = _of_one_topic(known, task)
         known.verdicts.sort(key=lambda row: (row["task"] != task, row["task"]))
-        endings = await self._endings(event_id) if known.is_empty else []
+        ledger_away = ""
+        endings: list[Ending] | None = []
+        try:
+            endings = await self._endings(event_id) if known.is_empty else []
+        except PenstockError as error:
+            endings, ledger_away = None, str(error)
         text = await self._text(known)
         verdicts = await asyncio.to_thread(lambda: [self._verdict(row, text) for row in known.verdicts])
         return {
@@ -109,6 +114,7 @@ class One:
             "is_erased": bool(known.erased) or any(one.kind == "erased" for one in endings or ()),
             "waits": endings is not None and not endings and known.is_empty and not known.erased and self._ledger,
             "endings": endings or [],
+            "ledger_away": ledger_away,
             "missing": self._missing(known),
         }
 
@@ -212,6 +218,7 @@ def _of_one_topic(known: store.Known, task: str) -> store.Known:
         topic = first["source_topic"]
         known.verdicts = [row for row in known.verdicts if row["source_topic"] == topic]
         known.letters = [row for row in known.letters if row["source_topic"] == topic]
+        known.erased = [row for row in known.erased if row["source_topic"] == topic]
     return known
 
 
