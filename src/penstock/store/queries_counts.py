@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import Text, and_, cast, exists, func, literal, not_, or_, select, tuple_
+from sqlalchemy import Text, and_, cast, func, literal, or_, select, tuple_
 
 from penstock.store.queries import FOR_REVIEW
 from penstock.store.tables import (
@@ -162,10 +162,11 @@ def _letters(connection: Connection, one: TaskCounts, since: datetime, now: date
 def _ends(c: Any) -> list[ColumnElement[bool]]:
     """Whether an event's ending is this letter, as the view `events` has it: no sink's, no verdict of it, no later letter."""
     v, e = verdicts.alias("v").c, dead_letters.alias("e").c
-    has_verdict = exists().where(v.task == c.task, v.event_id == c.event_id)
     is_later = or_(e.committed_at > c.committed_at, and_(e.committed_at == c.committed_at, e.id > c.id))
-    has_later = exists().where(e.task == c.task, e.event_id == c.event_id, e.stage != DELIVER, is_later)
-    return [c.stage != DELIVER, not_(has_verdict), not_(has_later)]
+    # As values of one row and not NOT EXISTS: PostgreSQL would join with all verdicts where an index answers for each letter.
+    verdict = select(v.task).where(v.task == c.task, v.event_id == c.event_id).limit(1).scalar_subquery()
+    later = select(e.task).where(e.task == c.task, e.event_id == c.event_id, e.stage != DELIVER, is_later).limit(1)
+    return [c.stage != DELIVER, verdict.is_(None), later.scalar_subquery().is_(None)]
 
 
 def _costs(connection: Connection, by_task: dict[str, TaskCounts], since: datetime, now: datetime) -> None:
