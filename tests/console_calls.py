@@ -174,6 +174,7 @@ async def looking(
     auth: Literal["keys", "none"] = "none",
     events: Sequence[NewRecord] = (),
     log: EventLog | None = None,
+    drain_seconds: float = 10.0,
     **settings: Any,
 ) -> AsyncIterator[Reader]:
     """A gateway with its console over HTTP. `events` are in the log's topic, from offset 0 on."""
@@ -190,7 +191,7 @@ async def looking(
         log_place=f"test:{directory}",
         endpoints=endpoints,
     )
-    server = build_server(tasks, log, options_in(directory, auth=auth), console=console)
+    server = build_server(tasks, log, options_in(directory, auth=auth, drain_seconds=drain_seconds), console=console)
     running = asyncio.create_task(server.run())
     try:
         await started(server, running)

@@ -117,6 +117,16 @@ async def test_what_is_new_waits_until_it_is_wanted(tmp_path, database):
         await page.keyboard.press(".")
         assert await page.inner_text("#rows tr:first-child .id") == "e-new"
         assert await page.get_attribute("#fresh button", "hidden") is not None
+        await put(database, verdict("e-late", NOW + timedelta(seconds=50)))
+        await until(page, "waiting.rows.length === 1")
+        await page.keyboard.press(".")
+        assert await page.inner_text("#rows tr:first-child .id") == "e-late"
+        await put(database, *(verdict(f"many-{n}", NOW + timedelta(minutes=2, seconds=n)) for n in range(210)))
+        await until(page, "waiting.more")
+        count = await page.evaluate("waiting.rows.length")
+        await put(database, verdict("one-more", NOW + timedelta(minutes=9)))
+        await page.evaluate("look()")
+        assert await page.evaluate("waiting.rows.length") == count
         await page.goto(f"{reader.url}/console/")
         count = "document.querySelector('.classes td.num').innerText"
         first = await page.evaluate(count)

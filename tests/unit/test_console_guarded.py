@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
@@ -155,12 +159,51 @@ async def test_an_old_browser_logs_in_by_its_origin(tmp_path, database):
 
 
 async def test_guessing_is_slowed_down(tmp_path, database):
-    """After some wrong keys an address must wait, also with a right one; the answer says how long."""
+    """After some wrong keys an address is told to wait, and how long; a right one gets in all the same: behind a proxy all
+    have one address."""
     key = allowed(tmp_path)
     async with looking(tmp_path, database, auth="keys") as reader:
         wrong = [(await log_in(reader, "psk_wrong")).status for _ in range(session.TRIES)]
-        late = await log_in(reader, key)
+        late = await log_in(reader, "psk_wrong")
+        right = await log_in(reader, key)
     assert (set(wrong), late.status, int(late.headers["retry-after"]) >= 1) == ({401}, 429, True)
+    assert right.status == 303
+
+
+async def test_a_form_that_cannot_be_read_is_said_to(tmp_path, database):
+    """More fields than a login has, longer than a key, or ended before it was whole: refused with a word, never a fault."""
+    allowed(tmp_path)
+    async with looking(tmp_path, database, auth="keys") as reader:
+        many = await reader.post("/console/login", {f"f{n}": "x" for n in range(20)})
+        long = await reader.post("/console/login", {"key": "x" * 5_000})
+        with caplog_of_server() as faults:
+            address = urlsplit(reader.url)
+            _, writer = await asyncio.open_connection(address.hostname, address.port)
+            head = f"POST /console/login HTTP/1.1\r\nhost: {address.netloc}\r\nsec-fetch-site: same-origin\r\ncontent-length: 90\r\n\r\n"
+            writer.write(head.encode() + b"key=")
+            await writer.drain()
+            writer.close()
+            await writer.wait_closed()
+            for _ in range(3):
+                assert (await reader.get("/console/login")).status == 200
+    assert (many.status, "more than 8 fields" in many.text, long.status, faults) == (400, True, 413, [])
+
+
+@contextmanager
+def caplog_of_server() -> Iterator[list[str]]:
+    """What the server logs as its own fault."""
+    found: list[str] = []
+
+    class Notes(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            found.append(record.getMessage())
+
+    handler = Notes(logging.ERROR)
+    logging.getLogger("uvicorn.error").addHandler(handler)
+    try:
+        yield found
+    finally:
+        logging.getLogger("uvicorn.error").removeHandler(handler)
 
 
 @pytest.mark.parametrize(

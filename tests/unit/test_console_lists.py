@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
-from console_calls import NOW, letter, looking, put, verdict
+from console_calls import NOW, Node, letter, looking, put, verdict
 from penstock.store import queries
 from penstock.store.options import DatabaseOptions
 
@@ -125,19 +127,88 @@ async def test_a_search_goes_on_where_it_stopped(tmp_path, database, monkeypatch
 
 
 async def test_what_is_new_is_told_and_nothing_else(tmp_path, database):
-    """Rows in front of the newest that was shown, through the same filters; none where nothing came."""
+    """Rows in front of the newest that was shown, through the same filters; the browser knows those that it has by their ids."""
     await put(database, verdict("first", NOW - timedelta(seconds=9)))
     async with looking(tmp_path, database) as reader:
         tree = (await reader.get("/console/events?kind=verdict")).tree
         (fresh,) = tree.all("div", id="fresh")
         base, after = fresh.attrs["data-new"], fresh.attrs["data-newest"]
+        shown = row_ids(tree)
         nothing = await reader.get(f"{base}&after={after}")
         await put(database, verdict("second"), verdict("third", NOW + timedelta(seconds=1)), letter("dead"))
         news = await reader.get(f"{base}&after={after}")
         (body,) = news.tree.all("tbody")
         again = await reader.get(f"{base}&after={body.attrs['data-newest']}")
         wrong = await reader.get(f"{base}&after=nonsense")
-    assert (nothing.ids, news.ids, again.ids, wrong.status) == ([], ["third", "second"], [], 400)
+    assert (row_ids(nothing.tree) - shown, wrong.status) == (set(), 400)
+    assert (news.ids, row_ids(again.tree) - row_ids(news.tree)) == (["third", "second", "first"], set())
+    assert len(row_ids(news.tree)) == 3
+
+
+def row_ids(tree: Node) -> set[str]:
+    return {row.attrs["data-id"] for row in tree.all("tr", data_row="")}
+
+
+async def test_a_row_that_comes_late_is_told(tmp_path, database):
+    """Committed before the newest that is shown, written behind it: it is news too; what stands on an older page is none."""
+    await put(database, *(verdict(f"e{n}", NOW - timedelta(seconds=n)) for n in range(6)))
+    async with looking(tmp_path, database, rows=4) as reader:
+        tree = (await reader.get("/console/events")).tree
+        (fresh,) = tree.all("div", id="fresh")
+        await put(database, verdict("late", NOW - timedelta(seconds=2.5)), letter("later", NOW - timedelta(seconds=5)))
+        news = await reader.get(f"{fresh.attrs['data-new']}&after={fresh.attrs['data-newest']}")
+    (body,) = news.tree.all("tbody")
+    new = row_ids(news.tree) - row_ids(tree)
+    assert [row.all("td", cls="id")[0].text for row in body.all("tr") if row.attrs["data-id"] in new] == ["late"]
+    assert body.attrs["data-newest"] == fresh.attrs["data-newest"]
+
+
+async def test_a_subject_has_pages_newest_first(tmp_path, database):
+    """More rows of one subject than a page holds: all of them, by their time, page after page, and the filters count."""
+    rows = [
+        (verdict if number % 4 else letter)(f"e{number * 7 % 23:02}", NOW - timedelta(seconds=number), subject="anna")
+        for number in range(23)
+    ]
+    await put(database, *rows, verdict("other", NOW))
+    async with looking(tmp_path, database, rows=5) as reader:
+        found = {}
+        for query in ("q=anna", "q=anna&kind=letter"):
+            seen, path = [], f"/console/events?{query}"
+            while path:
+                page = await reader.get(path)
+                assert "By this id or subject" in page.text
+                seen += page.ids
+                path = page.link("older")
+            found[query] = seen
+    names = [row["event_id"] for row in rows]
+    assert found == {"q=anna": names, "q=anna&kind=letter": names[::4]}
+
+
+def place(*content: object) -> str:
+    return base64.urlsafe_b64encode(json.dumps(content).encode()).decode().rstrip("=")
+
+
+PLACES = {
+    "before time": place("0001-01-01T00:00:00+23:59", "verdict", "t", "x"),
+    "odd kind": place(NOW.isoformat(), [], "t", "x"),
+    "deep": base64.urlsafe_b64encode(b"[" * 5_000).decode(),
+    "half a sign": place(NOW.isoformat(), "verdict", "t", "\ud800"),
+    "half a task": place(NOW.isoformat(), "verdict", "\udfff", "x"),
+    "no sign": place(NOW.isoformat(), "letter", "t", "\0"),
+}
+
+
+async def test_a_place_that_is_none_is_said_to(tmp_path, database):
+    """Times before time, kinds that are lists, depth, half characters, NUL, length: a word on the page, never a fault."""
+    await put(database, *ROWS)
+    async with looking(tmp_path, database) as reader:
+        for what, given in PLACES.items():
+            page = await reader.get(f"/console/events?before={given}")
+            new = [await reader.get(f"/console/events/new?{name}={given}") for name in ("after", "down_to")]
+            assert (what, page.status, "no place in this list" in page.text) == (what, 200, True)
+            assert [(one.status, "no place in a list" in one.text) for one in new] == [(400, True)] * 2
+        first = place("0001-01-01T00:00:00+00:00", "letter", "t", "x")
+        assert (await reader.get(f"/console/events/new?after={first}")).status == 200
 
 
 async def test_an_address_that_means_nothing_is_said_to(tmp_path, database):

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, event, text
 
 from penstock.store import queries, queries_counts, queries_event
 from penstock.store.options import DatabaseOptions
+from penstock.store.places import Cursor
 from penstock.store.schema import connect, upgrade
 
 pytestmark = pytest.mark.slow
@@ -81,7 +82,7 @@ def wanted(**given: Any) -> Callable[[Connection], Any]:
     return lambda connection: queries.rows(connection, queries.Wanted(**given), 50)
 
 
-OLD = queries.Cursor(NOW - timedelta(days=3), "verdict", "t1", "e5")
+OLD = Cursor(NOW - timedelta(days=3), "verdict", "t1", "e5")
 QUESTIONS: dict[str, Callable[[Connection], Any]] = {
     "overview": lambda c: queries_counts.counts(c, queries_counts.tasks(c), NOW, 24),
     "endpoints": lambda c: queries_counts.endpoints(c, ["shop"]),
@@ -97,8 +98,8 @@ QUESTIONS: dict[str, Callable[[Connection], Any]] = {
     "for a person": wanted(tasks=["t1"], needs_review=True, kind="verdict"),
     "by time": wanted(since=NOW - timedelta(days=2), until=NOW - timedelta(days=1)),
     "of a kind": wanted(tasks=["t1"], stage="answer", reason="reason3", kind="letter"),
-    "by name": lambda c: queries.named(c, "s77", queries.Wanted(), TASKS),
-    "new": lambda c: queries.newer(c, queries.Wanted(), queries.Cursor(NOW, "verdict", "", ""), 200),
+    "by name": lambda c: queries.named(c, "s77", queries.Wanted(), TASKS, 50, OLD),
+    "new": lambda c: queries.newer(c, queries.Wanted(), Cursor(NOW, "verdict", "", ""), 200),
     "one event": lambda c: queries_event.event(c, "e4711", TASKS),
     "an erased event": lambda c: queries_event.event(c, "k77", TASKS),
     "one letter": lambda c: (row := queries_event.letter(c, "d77")) and queries_event.erasures_of(c, row),

@@ -91,3 +91,40 @@ def test_the_command_makes_and_lists_keys(tmp_path):
         blocks = tomllib.loads((tmp_path / "penstock-keys.toml").read_text())["key"]
         assert [len(block["sha256"]) for block in blocks] == [64, 64]
         assert cli("gateway", "key", "--name", "a b").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ('[key]\nid = "a"\nname = "n"\nsha256 = "x"\nscopes = ["events:read"]\n', r"write \[\[key\]\]"),
+        ('key = ["a"]\n', r"write \[\[key\]\]"),
+        ('key = "a"\n', r"write \[\[key\]\]"),
+        ('[[key]]\nid = "a"\nname = "n"\nsha256 = "x"\nscopes = [1, ["events:read"]]\n', "key 'a': scopes are"),
+    ],
+)
+def test_a_file_of_another_shape_is_refused_by_name(tmp_path, caplog, content, told):
+    """File and block are named; a gateway that runs keeps its keys and says so once."""
+    file = tmp_path / "keys.toml"
+    made, shown = new_key("shop", ["events:read"])
+    add_key(file, made)
+    keys = Keys(file)
+    file.write_text(content)
+    with pytest.raises(SettingsError, match=told) as wrong:
+        read_keys(file)
+    assert str(file) in str(wrong.value)
+    for _ in range(3):
+        keys._look_at = 0.0
+        assert keys.client(f"Bearer {shown}", "events:read") == made
+    assert caplog.text.count("the keys stay as they were") == 1
+
+
+def test_another_secret_under_an_id_is_another_key(tmp_path):
+    """What was let in by the first one is not held by the second."""
+    file = tmp_path / "keys.toml"
+    made, _ = new_key("anna", ["console:read"])
+    add_key(file, made)
+    keys = Keys(file)
+    assert keys.holds(made.id, made.sha256, "console:read")
+    file.write_text(file.read_text().replace(made.sha256, "0" * 64))
+    keys._look_at = 0.0
+    assert not keys.holds(made.id, made.sha256, "console:read")

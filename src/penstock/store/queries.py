@@ -9,60 +9,26 @@ page says how far it looked and goes on from there.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from sqlalchemy import Text, and_, cast, func, literal, literal_column, or_, select, tuple_
 
+from penstock.store.places import RANKS, Cursor, Kind
 from penstock.store.tables import dead_letters, verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
     from sqlalchemy import Connection, Select
 
-Kind = Literal["verdict", "letter"]
-RANKS: dict[Kind, int] = {"verdict": 1, "letter": 0}
 WINDOW = 20_000
 """Rows that one page looks through for what no index finds."""
-NAMED_ROWS = 100
-"""Rows that one id or subject may bring."""
 DETAIL = 300
 FOR_REVIEW: Any = literal_column("verdicts.needs_review")
 """As it stands in the partial index: neither database takes another wording for the same."""
-
-
-class Cursor(NamedTuple):
-    """The place of a row in the order of the lists: by time, verdicts behind letters of the same moment, then by name."""
-
-    at: datetime
-    kind: Kind
-    task: str
-    id: str
-
-    def text(self) -> str:
-        """For a URL."""
-        return (
-            base64.urlsafe_b64encode(json.dumps([self.at.astimezone(UTC).isoformat(), *self[1:]]).encode())
-            .decode()
-            .rstrip("=")
-        )
-
-    @classmethod
-    def of(cls, text: str) -> Cursor:
-        """The reverse. Raises `ValueError` where it is none."""
-        try:
-            at, kind, task, name = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-            made = cls(datetime.fromisoformat(at).astimezone(UTC), kind, str(task), str(name))
-        except (binascii.Error, TypeError, ValueError) as error:
-            raise ValueError("no place in a list") from error
-        if kind not in RANKS:
-            raise ValueError("no place in a list")
-        return made
 
 
 class FieldIs(NamedTuple):
@@ -157,8 +123,8 @@ def rows(connection: Connection, wanted: Wanted, count: int, before: Cursor | No
             ends.append(end)
     found.sort(key=_order, reverse=True)
     if ends:  # what is older than the shortest look is not complete
-        end = max(ends, key=_place)
-        found = [row for row in found if _order(row) >= _place(end)]
+        end = max(ends, key=lambda one: one.order)
+        found = [row for row in found if _order(row) >= end.order]
         if len(found) <= count:
             return Page(found, end, end.at)
     more = len(found) > count
@@ -174,20 +140,22 @@ def newer(connection: Connection, wanted: Wanted, after: Cursor, count: int) -> 
     return sorted(found, key=_order, reverse=True)[:count]
 
 
-def named(connection: Connection, name: str, wanted: Wanted, tasks: Sequence[str]) -> list[Row]:
-    """What has this id or subject, by the indexes; the other filters count too."""
+def named(
+    connection: Connection, name: str, wanted: Wanted, tasks: Sequence[str], count: int, before: Cursor | None = None
+) -> Page:
+    """The newest `count` behind the cursor that have this id or subject, by the indexes; the other filters count too."""
     found: list[Row] = []
     for kind in wanted.kinds:
-        table, c = _table(kind), _table(kind).c
+        c = _table(kind).c
+        key = _key(c, kind, connection)
+        also = (*_indexed(kind, wanted), *_looked(kind, wanted, connection, words=False))
         by_id = and_(c.task.in_(wanted.tasks or tasks), c.event_id == name)
         for which in (by_id, and_(c.subject == name, c.event_id != name)):
-            asked = _columns(kind).where(
-                which, *_indexed(kind, wanted), *_looked(kind, wanted, connection, words=False)
-            )
-            found += [
-                _row(kind, one) for one in connection.execute(asked.select_from(table).limit(NAMED_ROWS)).mappings()
-            ]
-    return sorted(found, key=_order, reverse=True)[:NAMED_ROWS]
+            asked = _columns(kind).where(which, *also, *_beside(kind, key, before, None))
+            newest = asked.order_by(*(column.desc() for column in key)).limit(count + 1)
+            found += [_row(kind, one) for one in connection.execute(newest).mappings()]
+    found.sort(key=_order, reverse=True)
+    return Page(found[:count], found[count - 1].cursor if len(found) > count else None)
 
 
 def _of_kind(
@@ -364,8 +332,4 @@ def _row(kind: Kind, found: Any) -> Row:
 
 
 def _order(row: Row) -> tuple[Any, ...]:
-    return _place(row.cursor)
-
-
-def _place(cursor: Cursor) -> tuple[Any, ...]:
-    return cursor.at, RANKS[cursor.kind], cursor.task, cursor.id
+    return row.cursor.order

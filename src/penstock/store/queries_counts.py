@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import Text, cast, func, literal, select, tuple_
+from sqlalchemy import Text, and_, cast, func, literal, or_, select, tuple_
 
 from penstock.store.queries import FOR_REVIEW
 from penstock.store.tables import (
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection
 
 HOUR = timedelta(hours=1)
+DELIVER = "deliver"
 MOST_TASKS = 200
 MOST_KINDS = 500
 MOST_COUNTED = 100_000
@@ -52,14 +53,16 @@ class TaskCounts:
 
     task: str
     hours: dict[datetime, Counter[What]] = field(default_factory=dict)
-    """Whole hours of the clock, the running one last."""
+    """By hour of the clock, the running one last; of the first one only what lies in the time that was asked for."""
     last_hour: Counter[What] = field(default_factory=Counter)
     """The last sixty minutes."""
     last_minute: int = 0
     usd: dict[datetime, float] = field(default_factory=dict)
     last_hour_usd: float = 0.0
     for_review: int = 0
-    """Verdicts that a person shall see, of the hours above."""
+    """Verdicts that a person shall see, of that time."""
+    undelivered: int = 0
+    """Letters of sinks, of that time: their events have a verdict, which is counted above."""
 
     def day(self) -> Counter[What]:
         """All hours together."""
@@ -110,25 +113,26 @@ def tasks(connection: Connection) -> list[str]:
 
 
 def counts(connection: Connection, names: Iterable[str], now: datetime, hours: int) -> list[TaskCounts]:
-    """Of these tasks, over so many hours of the clock, the running one included."""
-    first = now.astimezone(UTC).replace(minute=0, second=0, microsecond=0) - HOUR * (hours - 1)
+    """Of these tasks, over the last so many hours to the second: what lists of the same time show."""
+    since = now.astimezone(UTC) - HOUR * hours
+    first = since.replace(minute=0, second=0, microsecond=0)
     found = []
     for name in names:
-        one = TaskCounts(name, {first + HOUR * n: Counter() for n in range(hours)})
-        _verdicts(connection, one, first, now)
-        _letters(connection, one, first, now)
+        one = TaskCounts(name, {first + HOUR * n: Counter() for n in range(hours + 1)})
+        _verdicts(connection, one, since, now)
+        _letters(connection, one, since, now)
         of = verdicts.c
-        review = select(func.count()).where(FOR_REVIEW, of.task == name, of.committed_at >= first)
+        review = select(func.count()).where(FOR_REVIEW, of.task == name, of.committed_at >= since)
         one.for_review = connection.execute(review.select_from(verdicts)).scalar_one()
         found.append(one)
-    _costs(connection, {one.task: one for one in found}, first, now)
+    _costs(connection, {one.task: one for one in found}, since, now)
     return found
 
 
-def _verdicts(connection: Connection, one: TaskCounts, first: datetime, now: datetime) -> None:
+def _verdicts(connection: Connection, one: TaskCounts, since: datetime, now: datetime) -> None:
     c = verdicts.c
     hour = _hour(connection, c.committed_at)
-    asked = select(hour, c.label, func.count()).where(c.task == one.task, c.committed_at >= first)
+    asked = select(hour, c.label, func.count()).where(c.task == one.task, c.committed_at >= since)
     for at, label, count in connection.execute(asked.group_by(hour, c.label)):
         one.hours.setdefault(_moment(at), Counter())[What(label)] += count
     asked = select(c.label, func.count()).where(c.task == one.task, c.committed_at >= now - HOUR)
@@ -140,22 +144,35 @@ def _verdicts(connection: Connection, one: TaskCounts, first: datetime, now: dat
     ).scalar_one()
 
 
-def _letters(connection: Connection, one: TaskCounts, first: datetime, now: datetime) -> None:
+def _letters(connection: Connection, one: TaskCounts, since: datetime, now: datetime) -> None:
     c = dead_letters.c
     hour = _hour(connection, c.committed_at)
     what = (c.stage, c.reason)
-    asked = select(hour, *what, func.count()).where(c.task == one.task, c.committed_at >= first)
+    died = (c.task == one.task, *_ends(c))
+    asked = select(hour, *what, func.count()).where(*died, c.committed_at >= since)
     for at, stage, reason, count in connection.execute(asked.group_by(hour, *what)):
         one.hours.setdefault(_moment(at), Counter())[What(None, stage, reason)] += count
-    asked = select(*what, func.count()).where(c.task == one.task, c.committed_at >= now - HOUR)
+    asked = select(*what, func.count()).where(*died, c.committed_at >= now - HOUR)
     for stage, reason, count in connection.execute(asked.group_by(*what)):
         one.last_hour[What(None, stage, reason)] += count
+    kept = select(func.count()).where(c.task == one.task, c.stage == DELIVER, c.committed_at >= since)
+    one.undelivered = connection.execute(kept.select_from(dead_letters)).scalar_one()
 
 
-def _costs(connection: Connection, by_task: dict[str, TaskCounts], first: datetime, now: datetime) -> None:
+def _ends(c: Any) -> list[ColumnElement[bool]]:
+    """Whether an event's ending is this letter, as the view `events` has it: no sink's, no verdict of it, no later letter."""
+    v, e = verdicts.alias("v").c, dead_letters.alias("e").c
+    is_later = or_(e.committed_at > c.committed_at, and_(e.committed_at == c.committed_at, e.id > c.id))
+    # As values of one row and not NOT EXISTS: PostgreSQL would join with all verdicts where an index answers for each letter.
+    verdict = select(v.task).where(v.task == c.task, v.event_id == c.event_id).limit(1).scalar_subquery()
+    later = select(e.task).where(e.task == c.task, e.event_id == c.event_id, e.stage != DELIVER, is_later).limit(1)
+    return [c.stage != DELIVER, verdict.is_(None), later.scalar_subquery().is_(None)]
+
+
+def _costs(connection: Connection, by_task: dict[str, TaskCounts], since: datetime, now: datetime) -> None:
     c = costs.c
     hour = _hour(connection, c.committed_at)
-    asked = select(hour, c.task, func.sum(c.nanousd)).where(c.committed_at >= first).group_by(hour, c.task)
+    asked = select(hour, c.task, func.sum(c.nanousd)).where(c.committed_at >= since).group_by(hour, c.task)
     for at, task, nanousd in connection.execute(asked):
         if task in by_task:
             by_task[task].usd[_moment(at)] = int(nanousd) / 1e9

@@ -57,7 +57,7 @@ class StoreReader:
         return self._options.shown
 
     def ask(self, question: Callable[[Connection], T]) -> T:
-        """What the question finds, in one transaction that reads. Raises `StoreMissing`, `StoreAway`, `SettingsError`."""
+        """What the question finds, in one transaction that sees one state. Raises `StoreMissing`, `StoreAway`, `SettingsError`."""
         self._until.at = time.monotonic() + self._seconds
         if self._file is not None and not self._file.exists():
             raise StoreMissing(f"{self.shown} is not there yet")
@@ -113,7 +113,8 @@ class StoreReader:
         given = {
             "connect_timeout": max(1, round(min(self._seconds, self._options.connect_timeout_seconds))),
             "application_name": "penstock console",
-            "options": f"-c statement_timeout={ms} -c timezone=UTC -c default_transaction_read_only=on",
+            "options": f"-c statement_timeout={ms} -c timezone=UTC -c default_transaction_read_only=on "
+            r"-c default_transaction_isolation=repeatable\ read",
             # A network that swallows everything must not keep a thread for longer than that.
             "keepalives_idle": 5,
             "keepalives_interval": 2,

@@ -69,7 +69,7 @@ def build_server(
             await posting.drain()
         finally:
             if pages is not None:
-                await pages.close()
+                await pages.close(options.drain_seconds)
             await ledger.close()
             await log.close()
 

@@ -104,7 +104,12 @@ def read_keys(file: Path) -> list[ApiKey]:
         raise SettingsError(f"gateway.keys_file={str(file)!r} cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"gateway.keys_file={str(file)!r} is no TOML: {error}") from error
-    return [_key(block, file) for block in tree.get("key", [])]
+    blocks = tree.get("key", [])
+    if not isinstance(blocks, list) or not all(isinstance(block, dict) for block in blocks):
+        raise SettingsError(
+            f"gateway.keys_file={str(file)!r}: `key` is no list of blocks: write [[key]] above each key"
+        )
+    return [_key(block, file) for block in blocks]
 
 
 def _key(block: dict[str, object], file: Path) -> ApiKey:
@@ -114,7 +119,7 @@ def _key(block: dict[str, object], file: Path) -> ApiKey:
     key_id, name, digest, scopes = (block.get(field) for field in ("id", "name", "sha256", "scopes"))
     if not all(isinstance(text, str) and text for text in (key_id, name, digest)) or not isinstance(scopes, list):
         raise wrong("id, name, sha256 and scopes are needed; make it again with `penstock gateway key`")
-    if not set(scopes) <= set(ALL_SCOPES):
+    if not all(isinstance(scope, str) and scope in ALL_SCOPES for scope in scopes):
         raise wrong(f"scopes are {' and '.join(ALL_SCOPES)}")
     expires, rate = block.get("expires"), block.get("events_per_second")
     if expires is not None and not (isinstance(expires, datetime) and expires.tzinfo):
@@ -150,11 +155,13 @@ class Keys:
             raise Problem("forbidden", f"this key lacks the scope {scope}; make one that has it")
         return key
 
-    def holds(self, key_id: str, scope: str) -> bool:
-        """Whether this key is still there, not over, and may do that."""
+    def holds(self, key_id: str, sha256: str, scope: str) -> bool:
+        """Whether this very key is still there, not over, and may do that: another secret under its id is another key."""
         self._look()
         key = self._keys.get(key_id)
-        return key is not None and scope in key.scopes and not key.is_over(datetime.now(UTC))
+        if key is None or key.sha256 != sha256:
+            return False
+        return scope in key.scopes and not key.is_over(datetime.now(UTC))
 
     def _look(self) -> None:
         now = time.monotonic()

@@ -66,9 +66,9 @@ class LedgerFile:
         return await done
 
     async def read(self, act: Callable[[sqlite3.Connection], T]) -> T:
-        """What is committed."""
+        """What is committed. Raises `LedgerUnavailable`."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads[1], lambda: act(self._connection(1)))
+        return await loop.run_in_executor(self._threads[1], self._read, act)
 
     async def close(self) -> None:
         """Write what was handed in, and give back the file."""
@@ -105,6 +105,13 @@ class LedgerFile:
                 db.execute("ROLLBACK")
             raise LedgerUnavailable(f"{self.path}: {error}") from error
         return outcomes
+
+    def _read(self, act: Callable[[sqlite3.Connection], T]) -> T:
+        db = self._connection(1)
+        try:
+            return act(db)
+        except sqlite3.Error as error:
+            raise LedgerUnavailable(f"gateway.ledger_file={str(self.path)!r}: {error}") from error
 
     def _connection(self, number: int) -> sqlite3.Connection:
         found = self._connections[number]

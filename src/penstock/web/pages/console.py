@@ -10,12 +10,13 @@ import logging
 import mimetypes
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("penstock.console")
 ROOT = "/console"
 MOST_FORM_BYTES = 4_096
+MOST_FORM_FIELDS = 8
 MOST_ID_CHARS = 4_096
 FORM_SECONDS = 10.0
 Handler = Callable[[Request], Awaitable[Response]]
@@ -105,10 +107,14 @@ class Console:
         app.router.redirect_slashes = False
         return app
 
-    async def close(self) -> None:
-        """Ask nothing more of the log and the database."""
-        await asyncio.gather(self._overview.close(), self._looking.close())
-        await self._database.close()
+    async def close(self, seconds: float) -> None:
+        """Ask nothing more of the log and the database; what does not end in this time is left to itself."""
+        try:
+            async with asyncio.timeout(seconds):
+                await asyncio.gather(self._overview.close(), self._looking.close())
+                await self._database.close()
+        except TimeoutError:
+            logger.warning("the console's last questions did not end within %g s", seconds)
 
     # --- pages ------------------------------------------------------------------------------------------------------
 
@@ -122,7 +128,9 @@ class Console:
     async def _show_new(self, request: Request) -> Response:
         try:
             given = await self._lists.fresh(
-                Filters.read(dict(request.query_params)), request.query_params.get("after", "")
+                Filters.read(dict(request.query_params)),
+                request.query_params.get("after", ""),
+                request.query_params.get("down_to", ""),
             )
         except ValueError:
             raise HTTPException(400) from None
@@ -137,7 +145,8 @@ class Console:
         is_known = (
             given["verdicts"] or given["known"].letters or given["is_erased"] or given["waits"] or given["endings"]
         )
-        return self._made(request, "event.html", "events", status=200 if is_known else 404, **given)
+        status = 200 if is_known else 503 if given["ledger_away"] else 404
+        return self._made(request, "event.html", "events", status=status, **given)
 
     async def _show_letters(self, request: Request) -> Response:
         return self._made(request, "letters.html", "letters", **await self._lists.letters())
@@ -244,6 +253,8 @@ class Console:
             413: ("Too long", "The form is longer than a key."),
         }
         title, text = told.get(error.status_code, ("This did not work", "Try it again."))
+        if error.status_code == 400 and error.detail != HTTPStatus.BAD_REQUEST.phrase:
+            title, text = "This form cannot be read", error.detail
         trouble = faults.Trouble(title, text, (), error.status_code)
         return self._made(request, "trouble.html", "", status=error.status_code, trouble=trouble)
 
@@ -270,4 +281,9 @@ async def _form(request: Request) -> dict[str, str]:
                     raise HTTPException(413)
     except TimeoutError:
         raise HTTPException(408) from None
-    return dict(parse_qsl(content.decode("utf-8", "replace"), max_num_fields=8))
+    except ClientDisconnect:
+        raise HTTPException(400, "The form ended before it was whole.") from None
+    try:
+        return dict(parse_qsl(content.decode("utf-8", "replace"), max_num_fields=MOST_FORM_FIELDS))
+    except ValueError:
+        raise HTTPException(400, f"The form has more than {MOST_FORM_FIELDS} fields: a login has two.") from None

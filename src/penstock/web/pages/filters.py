@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from penstock.outcome import CONFIDENCES
-from penstock.store.queries import Cursor, Wanted
+from penstock.store.places import Cursor
+from penstock.store.queries import Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from penstock.store.queries import FieldIs, Kind
+    from penstock.store.places import Kind
+    from penstock.store.queries import FieldIs
     from penstock.web.pages.fields import Choice
 
 KINDS: dict[str, tuple[Kind | None, str]] = {

@@ -15,10 +15,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 TIMES = 20
 """An answer is kept for so many times as long as it took to make: the more it costs, the less often it is made."""
+MOST_SECONDS = 60.0
+FAULT_SECONDS = 10.0
+"""A fault is kept no longer: what was slow or away may be back at once."""
 
 
 class Kept(Generic[T]):
-    """One answer. A fault is kept as long, so that what is slow or away is not asked by everybody."""
+    """One answer. A fault is kept too, but not as long, so that what is slow or away is not asked by everybody."""
 
     def __init__(self, make: Callable[[], Awaitable[T]], *, at_least_seconds: float) -> None:
         self._make, self._at_least_seconds = make, at_least_seconds
@@ -39,8 +42,16 @@ class Kept(Generic[T]):
 
     async def _made(self) -> T:
         begun = time.monotonic()
+        most = FAULT_SECONDS
         try:
-            return await self._make()
+            made = await self._make()
+            most = MOST_SECONDS
         finally:
-            took = time.monotonic() - begun
-            self._until = time.monotonic() + max(self._at_least_seconds, TIMES * took)
+            ended = time.monotonic()
+            self._until = ended + kept_seconds(ended - begun, self._at_least_seconds, most)
+        return made
+
+
+def kept_seconds(took_seconds: float, at_least_seconds: float, most_seconds: float) -> float:
+    """How long an answer is kept that took so long."""
+    return max(at_least_seconds, min(TIMES * took_seconds, most_seconds))

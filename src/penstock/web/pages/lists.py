@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.outcome import CONFIDENCES
 from penstock.store import queries
+from penstock.store.places import Cursor
 from penstock.store.queries_counts import kinds, tasks
 from penstock.web.pages.filters import KINDS, RANGES, Filters
 from penstock.web.pages.text import UNKNOWN
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 PAGE = "/console/events"
 MOST_NEW = 200
+MOST_LATE = 100
+LATE_SECONDS = 30.0
+"""A row may reach the database so much later than one that was committed after it."""
 SUMMARY_CHARS = 160
 
 
@@ -52,20 +56,22 @@ class Lists:
 
         def question(connection: Connection) -> tuple[Page, bool, list[str]]:
             known = sorted({*self._choices, *tasks(connection)})
-            if wanted.words and before is None:
-                found = queries.named(connection, wanted.words, wanted, known)
-                if found:
-                    return queries.Page(found), True, known
+            if wanted.words:
+                found = queries.named(connection, wanted.words, wanted, known, self._rows, before)
+                if found.rows:
+                    return found, True, known
             return queries.rows(connection, wanted, self._rows, before), False, known
 
         page, is_named, known = await self._database.ask(question)
         newest = page.rows[0].cursor.text() if page.rows else ""
+        last = {"down_to": page.rows[-1].cursor.text()} if page.older and page.rows else {}
         return {
             "filters": filters,
             "lines": [self.line(row) for row in page.rows],
             "is_named": is_named,
             "is_live": before is None and not is_named,
             "newest": newest,
+            "new": filters.url(f"{PAGE}/new", **last),
             "older": filters.url(PAGE, before=page.older.text()) if page.older else "",
             "looked_back_to": page.looked_back_to,
             "window": queries.WINDOW,
@@ -79,20 +85,23 @@ class Lists:
             "page": PAGE,
         }
 
-    async def fresh(self, filters: Filters, after: str) -> dict[str, Any]:
-        """Rows in front of a place; all the newest where that is none."""
+    async def fresh(self, filters: Filters, after: str, down_to: str = "") -> dict[str, Any]:
+        """Rows in front of a place, all the newest where that is none; and those shortly behind it, down to the end of the
+        reader's page: other partitions' rows come late. The reader knows which of them it has."""
         wanted = filters.wanted(self._choices, datetime.now(UTC))
-        cursor = queries.Cursor.of(after) if after else None
+        cursor = Cursor.of(after) if after else None
+        end = Cursor.of(down_to) if down_to else None
 
         def question(connection: Connection) -> list[Row]:
             if cursor is None:
                 return queries.rows(connection, wanted, self._rows).rows
-            return queries.newer(connection, wanted, cursor, MOST_NEW + 1)
+            return queries.newer(connection, wanted, cursor.earlier(LATE_SECONDS), MOST_NEW + MOST_LATE)
 
-        found = await self._database.ask(question)
-        lines = [self.line(row) for row in found[:MOST_NEW]]
-        newest = lines[0].row.cursor.text() if lines else after
-        return {"lines": lines, "newest": newest, "is_more": len(found) > MOST_NEW}
+        found = [row for row in await self._database.ask(question) if end is None or row.cursor.order > end.order]
+        is_more = cursor is not None and sum(row.cursor.order > cursor.order for row in found) > MOST_NEW
+        places = [*([cursor] if cursor else []), *(row.cursor for row in found[:1])]
+        newest = max(places, key=lambda place: place.order).text() if places else ""
+        return {"lines": [self.line(row) for row in found], "newest": newest, "is_more": is_more}
 
     async def letters(self) -> dict[str, Any]:
         """Dead letters by kind."""
@@ -117,11 +126,13 @@ class Lists:
         return Line(row, order, said)
 
 
-def _short(value: Any) -> str:
+def _short(value: Any, depth: int = 4) -> str:
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, list | dict) and not depth:
+        return "…"
     if isinstance(value, list):
-        return ", ".join(_short(one) for one in value[:8])
+        return ", ".join(_short(one, depth - 1) for one in value[:8])
     if isinstance(value, dict):
-        return ", ".join(f"{name} {_short(inner)}" for name, inner in list(value.items())[:8])
+        return ", ".join(f"{name} {_short(inner, depth - 1)}" for name, inner in list(value.items())[:8])
     return UNKNOWN if value is None else str(value)

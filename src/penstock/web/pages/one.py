@@ -5,6 +5,7 @@ database, looking → [one] → event.html, letter.html
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ from penstock.errors import PenstockError
 from penstock.record import header_text
 from penstock.store import queries_event as store
 from penstock.store.queries_counts import tasks
-from penstock.web.pages.text import Shown, shown
+from penstock.web.pages.text import MOST_CHARS, Shown, laid_out, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from penstock.web.pages.looking import Looking
 
 MOST_FIELDS = 60
+MOST_FIELD_CHARS = 5 * MOST_CHARS
+"""Of all fields together: what comes behind them stands in the event as the log has it."""
 LEAST_QUOTE = 4
 """A shorter text of the output is found everywhere."""
 MOST_QUOTES = 12
@@ -92,9 +95,14 @@ class One:
         known = await self._database.ask(question)
         known = _of_one_topic(known, task)
         known.verdicts.sort(key=lambda row: (row["task"] != task, row["task"]))
-        endings = await self._endings(event_id) if known.is_empty else []
+        ledger_away = ""
+        endings: list[Ending] | None = []
+        try:
+            endings = await self._endings(event_id) if known.is_empty else []
+        except PenstockError as error:
+            endings, ledger_away = None, str(error)
         text = await self._text(known)
-        verdicts = [self._verdict(row, text) for row in known.verdicts]
+        verdicts = await asyncio.to_thread(lambda: [self._verdict(row, text) for row in known.verdicts])
         return {
             "event_id": event_id,
             "task": task,
@@ -106,6 +114,7 @@ class One:
             "is_erased": bool(known.erased) or any(one.kind == "erased" for one in endings or ()),
             "waits": endings is not None and not endings and known.is_empty and not known.erased and self._ledger,
             "endings": endings or [],
+            "ledger_away": ledger_away,
             "missing": self._missing(known),
         }
 
@@ -146,7 +155,7 @@ class One:
             return EventText("Nothing says where it stands.")
         for row in known.letters:
             if not row["is_pointer"] and row["value"] is not None:
-                made = _laid_out(bytes(row["value"]), row["bytes"])
+                made = await asyncio.to_thread(_laid_out, bytes(row["value"]), row["bytes"])
                 made.from_letter = True
                 made.key = None if row["key"] is None else shown(bytes(row["key"]))
                 return made
@@ -156,7 +165,7 @@ class One:
             return EventText(f"The log was asked for it and did not say: {error}")
         if record is None:
             return EventText("The log holds it no longer: it is older than its topic's retention.")
-        return _of_record(record)
+        return await asyncio.to_thread(_of_record, record)
 
     def _verdict(self, row: Mapping[str, Any], text: EventText) -> VerdictView:
         choices = self._choices.get(row["task"], ())
@@ -209,6 +218,7 @@ def _of_one_topic(known: store.Known, task: str) -> store.Known:
         topic = first["source_topic"]
         known.verdicts = [row for row in known.verdicts if row["source_topic"] == topic]
         known.letters = [row for row in known.letters if row["source_topic"] == topic]
+        known.erased = [row for row in known.erased if row["source_topic"] == topic]
     return known
 
 
@@ -230,8 +240,13 @@ def _laid_out(value: bytes | None, size: int | None, record: Record | None = Non
         content = json.loads(data_of(record) if record is not None else value)
     except (ValueError, RecursionError):
         return made
-    if isinstance(content, dict):
-        made.fields = [(str(name), str(_told(inner))) for name, inner in list(content.items())[:MOST_FIELDS]]
+    left = MOST_FIELD_CHARS
+    for name, inner in list(content.items())[:MOST_FIELDS] if isinstance(content, dict) else ():
+        told = str(_told(inner))[: MOST_CHARS + 1]
+        left -= len(told)
+        if left < 0:
+            break
+        made.fields.append((str(name), told))
     return made
 
 
@@ -243,4 +258,10 @@ def _told(value: Any) -> Any:
         return value if isinstance(value, str) else str(value)
     if isinstance(value, list) and all(isinstance(one, str) for one in value):
         return ", ".join(value)
-    return json.dumps(value, ensure_ascii=False, indent=2)
+    made = laid_out(value)
+    if made is not None:
+        return made
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except RecursionError:
+        return "nested too deeply to be shown here"

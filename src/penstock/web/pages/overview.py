@@ -55,8 +55,8 @@ class Line(NamedTuple):
     hour: int
     day: int
     share: float
-    query: Mapping[str, str]
-    """What leads to its list."""
+    query: Mapping[str, str] | None
+    """What leads to its list; None where no filter says it."""
     is_dead: bool = False
     stage: str = ""
 
@@ -75,6 +75,7 @@ class TaskView:
     usd_hour: float
     usd_day: float
     for_review: int
+    undelivered: int
     skipped: int | None
     pace: Markup
     pace_told: str
@@ -112,7 +113,9 @@ class SinkView:
         """For the eye."""
         if self.state in ATTENTION:
             return ATTENTION[self.state]
-        return "warn" if self.state == "nobody works on it" and self.lag else "good"
+        if self.state == "nobody works on it":
+            return "warn" if self.lag else "idle"
+        return "good"
 
 
 class Overview:
@@ -217,6 +220,7 @@ class Overview:
             counts.last_hour_usd,
             sum(counts.usd.values()),
             counts.for_review,
+            counts.undelivered,
             look.skipped(counts.task) if look else None,
             chart(paces, plain(f"events of {counts.task} by hour, the last {HOURS} hours")),
             _peak(counts.hours),
@@ -230,8 +234,8 @@ def _line(what: What, hour: int, day: int, total: int, order: Sequence[str], cho
         query = {"kind": "letter", "stage": what.stage, "reason": what.reason}
         return Line(what.reason, DEAD, hour, day, day / total, query, is_dead=True, stage=what.stage)
     label = next((one.name for one in choices if one.is_label), "")
-    query = {"kind": "verdict"} | ({f"f.{label}": what.label} if label and what.label is not None else {})
-    return Line(what.label, colour(what.label, order), hour, day, day / total, query)
+    leads = {"kind": "verdict", f"f.{label}": what.label} if label and what.label is not None else None
+    return Line(what.label, colour(what.label, order), hour, day, day / total, leads)
 
 
 def _rank(what: What, order: Sequence[str]) -> tuple[Any, ...]:
@@ -262,7 +266,9 @@ def _cost_bar(hour: datetime, amount: float) -> Bar:
 
 
 def _pace(total: int, hour: datetime) -> str:
-    seconds = min(3600.0, max(1.0, (datetime.now(UTC) - hour).total_seconds()))
+    now = datetime.now(UTC)
+    begin, end = max(hour, now - store.HOUR * HOURS), min(hour + store.HOUR, now)
+    seconds = min(3600.0, max(1.0, (end - begin).total_seconds()))
     return f"{total / seconds:,.2f}"
 
 
@@ -288,7 +294,7 @@ def _attention(found: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _of_sinks(sinks: Sequence[SinkView]) -> Iterator[tuple[str, str]]:
     for sink in sinks:
-        if sink.mood != "good":
+        if sink.mood in {"bad", "warn"}:
             lag = f", {sink.lag:,} wait" if sink.lag else ""
             yield sink.mood, f"{sink.group}: {sink.state}{f' ({sink.why})' if sink.why else ''}{lag}"
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -19,7 +20,7 @@ from starlette.responses import HTMLResponse
 
 from penstock.ops.groups import duration
 from penstock.web.pages.keyboard import KEYS, table
-from penstock.web.pages.text import MOST_CHARS, UNKNOWN, plain, visible
+from penstock.web.pages.text import MOST_CHARS, UNKNOWN, one_page, plain, visible
 
 PLACE = Path(__file__).parents[1]
 STATIC = PLACE / "static"
@@ -51,7 +52,8 @@ class Absent(Undefined):
 
 def page(name: str, status: int = 200, **given: Any) -> HTMLResponse:
     """A rendered template."""
-    made = _environment().get_template(name).render(**given)
+    with one_page():
+        made = _environment().get_template(name).render(**given)
     return HTMLResponse(made.encode("utf-8", "replace"), status, headers=HEADERS)
 
 
@@ -68,18 +70,16 @@ def coded(text: Any) -> Markup:
 def quoted(text: Any, quotes: Any = ()) -> Markup:
     """With the places marked that a verdict quotes."""
     text = str(text)[:MOST_CHARS]
+    sought = sorted(filter(None, quotes), key=len, reverse=True)
     made: list[Markup] = []
     at_place = 0
-    while at_place < len(text) or not made:
-        found = [(place, -len(quote)) for quote in quotes if quote and (place := text.find(quote, at_place)) >= 0]
-        if not found:
-            made.append(visible(text[at_place:]) if at_place < len(text) or not made else Markup())
-            break
-        place, length = min(found)
-        if place > at_place:
-            made.append(visible(text[at_place:place]))
-        made.append(Markup("<mark>{}</mark>").format(visible(text[place : place - length])))
-        at_place = place - length
+    for found in re.finditer("|".join(map(re.escape, sought)), text) if sought else ():
+        if found.start() > at_place:
+            made.append(visible(text[at_place : found.start()]))
+        made.append(Markup("<mark>{}</mark>").format(visible(found[0])))
+        at_place = found.end()
+    if at_place < len(text) or not made:
+        made.append(visible(text[at_place:]))
     return Markup().join(made)
 
 

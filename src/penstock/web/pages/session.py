@@ -39,6 +39,7 @@ class Session(NamedTuple):
 
     name: str
     key_id: str
+    key_sha256: str
     until: float
 
 
@@ -62,20 +63,23 @@ class Sessions:
         """Whose request it is; None where nobody is logged in."""
         token = request.cookies.get(COOKIE, "")
         session = self._known.get(_hash(token)) if token else None
-        if session is None or time.monotonic() >= session.until or not self._keys.holds(session.key_id, SCOPE):
+        if session is None or time.monotonic() >= session.until:
             return None
-        return session
+        return session if self._keys.holds(session.key_id, session.key_sha256, SCOPE) else None
 
     def open(self, key: str, address: str) -> str:
-        """The token of a new session. Raises `Problem` where the key does not open this door, `TooManyTries`."""
-        self._may_try(address)
+        """The token of a new session. Raises `Problem` where the key does not open this door, `TooManyTries`.
+
+        Behind a proxy everybody has one address: wrong keys of others must not keep a right one out.
+        """
         try:
             found = self._keys.client(f"Bearer {key.strip()}", SCOPE)
         except Problem:
+            self._may_try(address)
             self._count(address)
             raise
         token = secrets.token_urlsafe(32)
-        self._known[_hash(token)] = Session(found.name, found.id, time.monotonic() + self._seconds)
+        self._known[_hash(token)] = Session(found.name, found.id, found.sha256, time.monotonic() + self._seconds)
         while len(self._known) > MOST_SESSIONS:
             self._known.popitem(last=False)
         return token

@@ -8,6 +8,9 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 from markupsafe import Markup, escape
@@ -16,10 +19,15 @@ UNKNOWN = "unknown"
 MOST_CHARS = 20_000
 """Of one text; what is longer is cut, and the page says so."""
 HEX_BYTES = 2_048
+MOST_DEPTH = 32
+"""What is nested deeper is not laid out: indents would be most of it."""
+MOST_SIGNS = 2_000
+"""Labels of one page: a label is some eighty characters for one that nobody sees."""
 MOST_MARKS = 4
 """Accents on one letter: more are a trick to write over other lines."""
 _JOINERS = "\u200c\u200d"
 _ODD = re.compile(r"[^\x20-\x7e\xa1-\xac\xae-\u02ff]")
+_signs_left: ContextVar[list[int] | None] = ContextVar("signs_left", default=None)
 
 
 class Shown(NamedTuple):
@@ -32,6 +40,16 @@ class Shown(NamedTuple):
     size: int = 0
 
 
+@contextmanager
+def one_page() -> Iterator[None]:
+    """All texts that are made visible within share `MOST_SIGNS`; else each has so many of its own."""
+    token = _signs_left.set([MOST_SIGNS])
+    try:
+        yield
+    finally:
+        _signs_left.reset(token)
+
+
 def visible(text: Any, most: int = MOST_CHARS) -> Markup:
     """As HTML: escaped; controls, directions and other invisible characters as labels that are no part of the text."""
     if text is None or text == "":
@@ -41,14 +59,22 @@ def visible(text: Any, most: int = MOST_CHARS) -> Markup:
     end = Markup('<span class="sign" title="the text goes on">…</span>') if len(text) > most else Markup()
     if not _ODD.search(cut):
         return escape(cut) + end
+    left = _signs_left.get() or [MOST_SIGNS]
     parts: list[Markup] = []
-    at = marks = 0
+    at = last = marks = 0
     for found in _ODD.finditer(cut):
         place, char = found.start(), found[0]
+        marks = (marks + 1 if last == place else 1) if unicodedata.category(char) in {"Mn", "Me"} else 0
+        last = place + 1
+        if _is_shown(cut, place, marks):
+            continue
         parts.append(escape(cut[at:place]))
-        marks = (marks + 1 if at == place else 1) if unicodedata.category(char) in {"Mn", "Me"} else 0
-        parts.append(escape(char) if _is_shown(cut, place, marks) else _sign(char))
-        at = place + 1
+        at = last
+        if left[0] <= 0:
+            told = Markup('<span class="sign" title="the text goes on: the page has too many invisible signs">…</span>')
+            return Markup().join([*parts, told])
+        left[0] -= 1
+        parts.append(_sign(char))
     return Markup().join([*parts, escape(cut[at:]), end])
 
 
@@ -76,12 +102,31 @@ def shown(value: bytes | None, size: int | None = None) -> Shown:
             return Shown("bytes", _hex(value[:HEX_BYTES]), size > HEX_BYTES, size)
     if not is_part:
         try:
-            text = json.dumps(json.loads(text), ensure_ascii=False, indent=2)
+            made = laid_out(json.loads(text))
         except (ValueError, RecursionError):
-            pass
-        else:
-            return Shown("json", text[:MOST_CHARS], len(text) > MOST_CHARS, size)
+            made = None
+        if made is not None:
+            return Shown("json", made[:MOST_CHARS], len(made) > MOST_CHARS, size)
     return Shown("text", text[:MOST_CHARS], is_part or len(text) > MOST_CHARS, size)
+
+
+def laid_out(value: Any) -> str | None:
+    """As JSON over several lines, not much longer than a page shows; None where it is nested too deeply for that."""
+    level = [value]
+    for _ in range(MOST_DEPTH + 1):
+        level = [one for one in level if isinstance(one, dict | list)]
+        if not level:
+            break
+        level = [inner for one in level for inner in (one.values() if isinstance(one, dict) else one)]
+    else:
+        return None
+    made, length = [], 0
+    for part in json.JSONEncoder(ensure_ascii=False, indent=2).iterencode(value):
+        made.append(part)
+        length += len(part)
+        if length > MOST_CHARS:
+            break
+    return "".join(made)
 
 
 def _is_shown(text: str, place: int, marks: int) -> bool:

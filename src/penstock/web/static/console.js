@@ -30,16 +30,18 @@ function say() {
   button.textContent = waiting.more ? `more than ${count} new: load them` : `${count} new`;
 }
 async function look() {
+  if (waiting.more) return;  // they come as a page: nothing is collected any more
   const url = new URL(fresh.dataset.new, location.href);
   url.searchParams.set("after", fresh.dataset.newest);
   const reply = await fetch(url, { credentials: "same-origin" });
   if (reply.status === 401) return location.reload();
   if (!reply.ok) return;
   const found = new DOMParser().parseFromString(await reply.text(), "text/html").querySelector("tbody");
-  if (!found || found.dataset.newest === fresh.dataset.newest) return;
+  if (!found) return;
+  const has = new Set([...rows(), ...waiting.rows].map((row) => row.dataset.id));
   fresh.dataset.newest = found.dataset.newest;
-  waiting.more = waiting.more || "more" in found.dataset;
-  waiting.rows = [...found.rows, ...waiting.rows];
+  waiting.more = "more" in found.dataset || waiting.rows.length > 1000;
+  waiting.rows = [...[...found.rows].filter((row) => !has.has(row.dataset.id)), ...waiting.rows];
   say();
 }
 function show() {
