@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import sqlite3
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -336,3 +338,27 @@ def test_postgres_says_what_is_weather_and_what_is_not(postgres: Any) -> None:
     with pytest.raises(SettingsError, match="there is no such database"), translated(), gone.connect():
         pass
     gone.dispose()
+
+
+@pytest.mark.slow
+async def test_a_sink_is_closed_though_its_database_says_no_word(postgres: Any) -> None:
+    """What waits for an answer is cut off and told so; the sink's threads end."""
+    options = DatabaseOptions(url=postgres.make(), statement_timeout_seconds=600.0)
+    engine = connect(options)
+    upgrade(engine)
+    engine.dispose()
+    sink = DatabaseSink(options, [])
+    sink.close_seconds = 0.2
+    await sink.open()
+    begun = threading.Event()
+
+    def ask() -> None:
+        with translated(), sink._engine.connect() as connection:
+            begun.set()
+            connection.execute(text("SELECT pg_sleep(600)"))
+
+    asked = asyncio.create_task(sink._run(ask))
+    assert await asyncio.to_thread(begun.wait, 30)
+    await asyncio.wait_for(sink.close(), 60)
+    with pytest.raises(SinkAway):
+        await asked

@@ -17,6 +17,7 @@ from penstock.deadletters.letter import Letter
 from penstock.erasure import Erasure
 from penstock.errors import SinkAway
 from penstock.sinks.base import Delivery, Refused, Result, Sink, SinkOptions
+from penstock.store.cutting import Cutter
 from penstock.store.faults import RowRefused, StoreAway
 from penstock.store.options import DatabaseOptions
 from penstock.store.retention import prune_all
@@ -42,6 +43,8 @@ class DatabaseSink(Sink):
 
     name = "database"
     reads: frozenset[Reads] = frozenset({"results", "letters"})
+    close_seconds = 10.0
+    """So long what is being written may still take when the sink is closed."""
 
     def __init__(self, options: DatabaseOptions, feeds: Sequence[Feed]) -> None:
         self.options = SinkOptions(max_batch_items=options.max_batch_items)
@@ -57,6 +60,7 @@ class DatabaseSink(Sink):
         """Connect, and see that the tables are ours."""
         if self._engine is None:
             self._engine = connect(self._database)
+            self._cutter = Cutter(self._engine)
         await self._run(check, self._engine, self._database)
         self._writer = Writer(self._engine)
         if self._pruning is None:
@@ -74,14 +78,18 @@ class DatabaseSink(Sink):
         return []
 
     async def close(self) -> None:
-        """Give back the connections; a batch that is being written is finished."""
+        """Give back the connections; a batch that is being written is finished, unless the database says no word."""
         self._is_closing = True
         if self._pruning is not None:
             self._pruning.cancel()
             await asyncio.gather(self._pruning, return_exceptions=True)
         # What runs in a thread is not cancelled: its connection must come back before the last is closed.
-        for thread in (self._thread, self._pruner):
-            await asyncio.to_thread(thread.shutdown)
+        ends = [asyncio.create_task(asyncio.to_thread(one.shutdown)) for one in (self._thread, self._pruner)]
+        _, waiting = await asyncio.wait(ends, timeout=self.close_seconds)
+        if waiting and self._engine is not None:
+            logger.warning("the database does not answer: its connections are cut")
+            self._cutter.cut()
+        await asyncio.gather(*ends)
         if self._engine is not None:
             self._engine.dispose()
 
