@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from penstock.cli.completion import complete_tasks
 from penstock.cli.failures import hush_stdout, settle
 from penstock.errors import SettingsError
 
@@ -25,6 +26,16 @@ if TYPE_CHECKING:
 
 PANEL = "Settings and output"
 T = TypeVar("T")
+TasksOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--task",
+        metavar="MODULE:TASK",
+        help="Whose results and dead letters. Repeatable; deliver.tasks unless given.",
+        autocompletion=complete_tasks,
+    ),
+]
+"""For commands about sinks."""
 
 
 class Invocation:

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from penstock.cli.command import Invocation, command, run_async
-from penstock.cli.completion import complete_tasks
+from penstock.cli.command import Invocation, TasksOption, command, run_async
 from penstock.cli.console import tell
 from penstock.cli.run import IDLE_LOOK_SECONDS, patiently, start_logging
 from penstock.errors import SettingsError
@@ -45,15 +44,7 @@ def deliver(
         ),
     ] = None,
     *,
-    references: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--task",
-            metavar="MODULE:TASK",
-            help="Whose results and dead letters. Repeatable; deliver.tasks unless given.",
-            autocompletion=complete_tasks,
-        ),
-    ] = None,
+    references: TasksOption = None,
     pauses: Annotated[
         bool, typer.Option("--pause", help="Let these sinks wait, wherever they run and over restarts, and end.")
     ] = False,

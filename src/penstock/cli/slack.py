@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from penstock.cli.command import Invocation, command, run_async
-from penstock.cli.completion import complete_tasks
+from penstock.cli.command import Invocation, TasksOption, command, run_async
 from penstock.cli.console import emit, line, tell
 from penstock.errors import SinkAway
 
@@ -79,15 +78,7 @@ def preview(
             "--from", metavar="TIME", help="2026-11-03T14:00, with or without a zone (UTC), or 90m, 6h, 2d ago."
         ),
     ] = "24h",
-    references: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--task",
-            metavar="MODULE:TASK",
-            help="Whose results and dead letters. Repeatable; deliver.tasks unless given.",
-            autocompletion=complete_tasks,
-        ),
-    ] = None,
+    references: TasksOption = None,
     is_simulated: Annotated[
         bool, typer.Option("--simulated", help="Made-up verdicts of the offline simulator too.")
     ] = False,
