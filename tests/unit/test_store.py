@@ -18,6 +18,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import SecretStr
 from sqlalchemy import Engine, StaticPool, create_engine, delete, func, insert, select, text
 
 from penstock import SinkAway
@@ -25,6 +26,8 @@ from penstock.errors import SettingsError
 from penstock.settings import load_settings
 from penstock.sinks.database import DatabaseSink
 from penstock.sinks.reading import feeds_of
+from penstock.sinks.webhook.options import WebhookOptions
+from penstock.sinks.webhook.sink import WebhookSink
 from penstock.store.faults import RowRefused, StoreAway, translated
 from penstock.store.options import DatabaseOptions
 from penstock.store.retention import prune_all
@@ -341,15 +344,18 @@ def test_postgres_says_what_is_weather_and_what_is_not(postgres: Any) -> None:
 
 
 @pytest.mark.slow
-async def test_a_sink_is_closed_though_its_database_says_no_word(postgres: Any) -> None:
+@pytest.mark.parametrize("kind", ["database", "webhook"])
+async def test_a_sink_is_closed_though_its_database_says_no_word(postgres: Any, kind: str) -> None:
     """What waits for an answer is cut off and told so; the sink's threads end."""
     options = DatabaseOptions(url=postgres.make(), statement_timeout_seconds=600.0)
     engine = connect(options)
     upgrade(engine)
     engine.dispose()
-    sink = DatabaseSink(options, [])
+    endpoint = WebhookOptions(url="https://shop.example/hook", secrets=SecretStr(f"whsec_{'AAAA' * 8}"))
+    sink = DatabaseSink(options, []) if kind == "database" else WebhookSink("shop", endpoint, options)
     sink.close_seconds = 0.2
     await sink.open()
+    wait_for = sink._run if isinstance(sink, DatabaseSink) else sink._ask
     begun = threading.Event()
 
     def ask() -> None:
@@ -357,7 +363,7 @@ async def test_a_sink_is_closed_though_its_database_says_no_word(postgres: Any) 
             begun.set()
             connection.execute(text("SELECT pg_sleep(600)"))
 
-    asked = asyncio.create_task(sink._run(ask))
+    asked = asyncio.create_task(wait_for(ask))
     assert await asyncio.to_thread(begun.wait, 30)
     await asyncio.wait_for(sink.close(), 60)
     with pytest.raises(SinkAway):

@@ -83,15 +83,8 @@ class DatabaseSink(Sink):
         if self._pruning is not None:
             self._pruning.cancel()
             await asyncio.gather(self._pruning, return_exceptions=True)
-        # What runs in a thread is not cancelled: its connection must come back before the last is closed.
-        ends = [asyncio.create_task(asyncio.to_thread(one.shutdown)) for one in (self._thread, self._pruner)]
-        _, waiting = await asyncio.wait(ends, timeout=self.close_seconds)
-        if waiting and self._engine is not None:
-            logger.warning("the database does not answer: its connections are cut")
-            self._cutter.cut()
-        await asyncio.gather(*ends)
         if self._engine is not None:
-            self._engine.dispose()
+            await self._cutter.end(self._thread, self._pruner, seconds=self.close_seconds)
 
     def _write(self, batch: Sequence[Delivery]) -> None:
         writes = Writes()

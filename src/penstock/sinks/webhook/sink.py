@@ -24,6 +24,7 @@ from penstock.sinks.webhook.courier import Courier, Parcel, Round, is_weather, m
 from penstock.sinks.webhook.message import TooLarge, is_wanted, message_of
 from penstock.sinks.webhook.post import Post
 from penstock.sinks.webhook.resender import LOOK_SECONDS, Delay, Resender, standard_delay
+from penstock.store.cutting import Cutter
 from penstock.store.faults import StoreAway
 from penstock.store.outbox import Full, Outbox
 from penstock.store.schema import check, connect
@@ -56,6 +57,9 @@ class EndpointDisabled(UserError):
 class WebhookSink(Sink):
     """Posts to the endpoint `[sinks.webhooks.NAME]`; its outbox is in the database of `[sinks.database]`."""
 
+    close_seconds = 10.0
+    """So long what is being asked of the database may still take when the sink is closed."""
+
     def __init__(
         self,
         endpoint: str,
@@ -83,6 +87,7 @@ class WebhookSink(Sink):
         """See that the outbox is there and the endpoint enabled."""
         if self._engine is None:
             self._engine = connect(self._database)
+            self._cutter = Cutter(self._engine)
             self._outbox = Outbox(self._engine, self._endpoint)
             self._resender = Resender(
                 self._outbox, self._courier, self._webhook, self._ask, self._disable, self._delay, self._look_seconds,
@@ -139,9 +144,8 @@ class WebhookSink(Sink):
             await asyncio.gather(self._resending, return_exceptions=True)
             self._resending = None
         await self._post.close()
-        await asyncio.to_thread(self._thread.shutdown)
         if self._engine is not None:
-            self._engine.dispose()
+            await self._cutter.end(self._thread, seconds=self.close_seconds)
 
     def samples(self) -> Iterable[Sample]:
         """Attempts, and what waits."""
