@@ -62,7 +62,11 @@ class Zombie:
 
 async def make_zombie(stage: Stage, worker: WorkerProcess) -> None:
     """SIGSTOP until its neighbours have its partitions and have answered what stands there; then SIGCONT."""
-    before = await owners(stage.eyes, worker.group)
+    fellows = [one for one in stage.workers if one.group == worker.group]
+    # One that was killed just before and is not back yet would be taken for the one that lost its partitions.
+    for one in fellows:
+        await _until(_has_calls(one), f"{one.name} asks something")
+    before = await owners(stage.eyes, worker.group, len(fellows))
     kill = await stage.freeze(worker)
     for _ in range(TRIES):
         if kill.at_risk:
@@ -101,17 +105,26 @@ async def make_zombie(stage: Stage, worker: WorkerProcess) -> None:
     await _until(is_refused, f"late answers of {worker.name} are on waste records")
 
 
-async def owners(log: EventLog, group: str) -> dict[Partition, str]:
-    """Who of a group's living members has which partition, once each is somebody's."""
+def _has_calls(worker: WorkerProcess) -> Callable[[], Awaitable[bool]]:
+    """Each has a simulator of its own, so that its calls show that it is up and owns partitions."""
+
+    async def asks() -> bool:
+        return bool(worker.simulator.accounts()["in_flight"])
+
+    return asks
+
+
+async def owners(log: EventLog, group: str, expected: int) -> dict[Partition, str]:
+    """Who has which partition, once all of a group's members live, own some and are as many as expected."""
     found: dict[Partition, str] = {}
 
     async def are_known() -> bool:
         members = (await log.groups()).get(group, [])
         found.clear()
         found.update({p: member.member for member in members if member.is_alive for p in member.partitions})
-        return bool(members) and all(m.is_alive and m.partitions for m in members)
+        return len(members) == expected and all(m.is_alive and m.partitions for m in members)
 
-    await _until(are_known, f"every member of {group} lives and owns partitions")
+    await _until(are_known, f"the {expected} members of {group} live and own partitions")
     return found
 
 

@@ -14,6 +14,7 @@ import datetime as dt
 import ipaddress
 import shutil
 import tempfile
+import time
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -159,6 +160,17 @@ class SecureBroker(KafkaBroker):
         admin = self.admin()
         for future in admin.delete_acls(filters).values():
             assert future.result(REQUEST_SECONDS), f"there was no rule for {user} on {name}"
+
+    def without_topics(self, *names: str) -> None:
+        """As a fresh cluster is; other tests of the session may have made them."""
+        admin = self.admin()
+        there = [name for name in names if name in admin.list_topics(timeout=REQUEST_SECONDS).topics]
+        for future in admin.delete_topics(there).values() if there else ():
+            future.result(REQUEST_SECONDS)
+        end = time.monotonic() + REQUEST_SECONDS
+        while left := set(names) & set(admin.list_topics(timeout=REQUEST_SECONDS).topics):
+            assert time.monotonic() < end, f"deleted and still there: {left}"
+            time.sleep(0.1)
 
     def tools(self) -> Path:
         """A directory with Kafka's own command-line tools, as a distribution has them in `bin`."""

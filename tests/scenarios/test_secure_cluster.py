@@ -41,6 +41,7 @@ TOPICS = ("feedback", "feedback-sorted", "feedback-dlq", "feedback-sorter.retry"
 def test_the_how_to_can_be_followed(tmp_path: Path) -> None:
     """Top to bottom, as written but for the address, against a broker with SASL_SSL and rules for everything."""
     broker = secure_broker()
+    broker.without_topics(*TOPICS)
     (tmp_path / "ca.pem").write_text(broker.ca.read_text())
     written = next(block.text for block in blocks(PAGE) if "ScramLoginModule" in block.text)
     (tmp_path / f"{ADMIN}.properties").write_text(written.replace("…", ADMIN_PASSWORD))
