@@ -102,8 +102,8 @@ def test_worker_status_and_metrics_say_it(shop):
         found = re.search(r"penstock_log_info\{[^}]*\} 1", _metrics(url))
         assert found
         assert f'delivery="{"at_least_once" if is_labelled else "exactly_once"}"' in found[0]
-        assert is_labelled_in(shop.said("status")) is is_labelled
-        page = shop.data("status", "--json")
+        assert is_labelled_in(shop.said("status", "--group", shop.name)) is is_labelled
+        page = shop.data("status", "--group", shop.name, "--json")
         assert page["delivery"] == ("at_least_once" if is_labelled else "exactly_once")
     finally:
         worker.terminate()
