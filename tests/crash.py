@@ -156,7 +156,7 @@ class Stage:
             if time.monotonic() > end:
                 raise AssertionError(
                     f"waited {seconds:.0f} s for every event to end; still open: {still_open}\n"
-                    + await self._last_words()
+                    + await self.last_words()
                 )
             await asyncio.sleep(0.3)
 
@@ -170,7 +170,7 @@ class Stage:
             await self.supervise()
             is_over = any(w.process is not None and w.process.poll() is not None for w in self.workers)
             if time.monotonic() > end or is_over:
-                raise AssertionError(f"not all workers own partitions: {groups}\n" + await self._last_words())
+                raise AssertionError(f"not all workers own partitions: {groups}\n" + await self.last_words())
             await asyncio.sleep(0.2)
 
     async def supervise(self) -> None:
@@ -186,7 +186,7 @@ class Stage:
                 await self.put_at_risk(worker)
                 worker.start()
 
-    async def _last_words(self) -> str:
+    async def last_words(self) -> str:
         """What every worker does now (its threads' stacks, by its fault handler) and what it wrote."""
         words = []
         for worker in self.workers:

@@ -65,8 +65,8 @@ async def make_zombie(stage: Stage, worker: WorkerProcess) -> None:
     fellows = [one for one in stage.workers if one.group == worker.group]
     # One that was killed just before and is not back yet would be taken for the one that lost its partitions.
     for one in fellows:
-        await _until(_has_calls(one), f"{one.name} asks something")
-    before = await owners(stage.eyes, worker.group, len(fellows))
+        await _until(stage, _has_calls(one), f"{one.name} asks something")
+    before = await owners(stage, worker.group, len(fellows))
     kill = await stage.freeze(worker)
     for _ in range(TRIES):
         if kill.at_risk:
@@ -82,7 +82,7 @@ async def make_zombie(stage: Stage, worker: WorkerProcess) -> None:
         zombie.moved = await _moved(stage.eyes, worker.group, before)
         return bool(zombie.moved)
 
-    await _until(has_moved, f"the partitions of {worker.name} have other owners")
+    await _until(stage, has_moved, f"the partitions of {worker.name} have other owners")
     reads = worker.task.reads
     ends = {p: bounds.high for p, bounds in (await stage.eyes.bounds(reads)).items() if p in zombie.moved}
 
@@ -90,7 +90,7 @@ async def make_zombie(stage: Stage, worker: WorkerProcess) -> None:
         done = await stage.eyes.committed(worker.group, reads)
         return all(p in done and all(n in done[p] for n in range(done[p].base, end)) for p, end in ends.items() if end)
 
-    await _until(is_answered, f"others answered what stood in {sorted(ends)}")
+    await _until(stage, is_answered, f"others answered what stood in {sorted(ends)}")
     await stage.look()
     zombie.asked = frozenset(call for call, (asker, _) in stage.calls.items() if asker is worker)
     stage.zombies.append(zombie)
@@ -102,7 +102,7 @@ async def make_zombie(stage: Stage, worker: WorkerProcess) -> None:
         await zombie.count(stage.eyes)
         return zombie.refused > 0
 
-    await _until(is_refused, f"late answers of {worker.name} are on waste records")
+    await _until(stage, is_refused, f"late answers of {worker.name} are on waste records")
 
 
 def _has_calls(worker: WorkerProcess) -> Callable[[], Awaitable[bool]]:
@@ -114,17 +114,17 @@ def _has_calls(worker: WorkerProcess) -> Callable[[], Awaitable[bool]]:
     return asks
 
 
-async def owners(log: EventLog, group: str, expected: int) -> dict[Partition, str]:
+async def owners(stage: Stage, group: str, expected: int) -> dict[Partition, str]:
     """Who has which partition, once all of a group's members live, own some and are as many as expected."""
     found: dict[Partition, str] = {}
 
     async def are_known() -> bool:
-        members = (await log.groups()).get(group, [])
+        members = (await stage.eyes.groups()).get(group, [])
         found.clear()
         found.update({p: member.member for member in members if member.is_alive for p in member.partitions})
         return len(members) == expected and all(m.is_alive and m.partitions for m in members)
 
-    await _until(are_known, f"the {expected} members of {group} live and own partitions")
+    await _until(stage, are_known, f"the {expected} members of {group} live and own partitions")
     return found
 
 
@@ -149,10 +149,12 @@ async def wasted(log: EventLog) -> list[dict[str, Any]]:
     return found
 
 
-async def _until(is_so: Callable[[], Awaitable[bool]], what: str) -> None:
+async def _until(stage: Stage, is_so: Callable[[], Awaitable[bool]], what: str) -> None:
+    """Wait for it; workers that their client library ends meanwhile are started again. Tells what each did where it never comes."""
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while not await is_so():  # noqa: ASYNC110 - another process
+            while not await is_so():
+                await stage.supervise()
                 await asyncio.sleep(0.2)
     except TimeoutError:
-        raise AssertionError(f"never happened: {what}") from None
+        raise AssertionError(f"never happened: {what}\n{await stage.last_words()}") from None
