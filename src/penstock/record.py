@@ -64,7 +64,10 @@ class Position(NamedTuple):
 
 def record_size(key: bytes | None, value: bytes | None, headers: Headers) -> int:
     """Bytes of key, value and headers together, as limits count them: never less than what a log writes of them."""
-    size = (len(key) if key else 0) + (len(value) if value else 0) + HEADER_LENGTHS_BYTES * len(headers)
+    size = (len(key) if key else 0) + (len(value) if value else 0)
+    if not headers:
+        return size
+    size += HEADER_LENGTHS_BYTES * len(headers)
     for name, content in headers:
         size += len(name) if name.isascii() else len(name.encode("utf-8", "surrogatepass"))
         if content:

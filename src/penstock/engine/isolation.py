@@ -24,7 +24,8 @@ def _finder(pattern: str) -> Callable[[str], bool]:
     return SchemaValidator(core_schema.str_schema(pattern=pattern, regex_engine="rust-regex")).isinstance_python
 
 
-# Only texts that have one of these words or marks are looked at closely.
+# Only texts that have one of these words or marks are looked at closely. The ends of a word are asked for as what stands
+# beside it: with `\b` a search takes three times as long.
 _WORDS = """
     ignore ignores ignoring ignored ignora ignorar ignorez ignorer ignoriere ignorieren ignoriert disregard
     disregards forget override instruction instructions instruct instructed instrucciones instrucción instruções
@@ -33,7 +34,7 @@ _WORDS = """
     oubliez base64 ai event approve mark label bewerte markiere clasifica classe abaikan bỏ model
     """.split()  # noqa: SIM905 - a list of words, not of lines
 _MARKS = ("</", r"<\|", r"\[\[", r'\\"id\\"', r'\\"i\\"', "user:", "指示", "指令", "忽略", "无视", "忘记")
-_has_word = _finder(rf"\b(?:{'|'.join(_WORDS)})\b|{'|'.join(_MARKS)}")
+_has_word = _finder(rf"(?:^|\W)(?:{'|'.join(_WORDS)})(?:\W|$)|{'|'.join(_MARKS)}")
 _addresses_model = _finder(
     r"(?s)"
     r"ignor\w*.{0,40}(instruc|instruk|anweisung|consigne|rule|regel|previous|above|prior|vorherig|anterior|précéden)"

@@ -51,7 +51,7 @@ class Reader:
     def read(self, record: Record, partition: Partition) -> tuple[Item, Stop | None]:
         """Decode one record; what stops it is told as its outcome."""
         if record.topic != self._task.retry_topic:
-            item = Item(record, partition, _position_id(record), None, "", 0)
+            item = Item(record, partition, "", None, "", 0)
             return item, self._read_event(item)
         try:
             item, outcome = self._take_over(record, partition)
@@ -66,7 +66,7 @@ class Reader:
             item, stop = _erasing(erasure, record, partition)
             return item, stop if _is_name(item.event_id) else _without_names(item, stop)
         event, memory = unwrap(record)
-        item = Item(event, partition, _position_id(event), None, "", 0)
+        item = Item(event, partition, "", None, "", 0)
         item.offset = record.offset
         if memory:
             remember(item, memory, len(self._task.route.steps))
@@ -77,6 +77,8 @@ class Reader:
         if event.headers:
             self._read_urgency(item, event)
         outcome = self._fill(item, event)
+        if not item.event_id:
+            item.event_id = _position_id(event)
         if _is_name(item.event_id) and (item.subject is item.event_id or _is_name(item.subject)):
             return outcome
         return _without_names(item, outcome)
@@ -101,7 +103,7 @@ class Reader:
                 item.event_id = named
                 item.subject = "" if self._task.subject else named
             item.input = self._decode(event, self._task.input)
-            item.event_id = self._event_id(item.input, event) or item.event_id
+            item.event_id = self._event_id(item.input, event) or item.event_id or _position_id(event)
             item.subject = self._subject(item.input, event) if self._task.subject else item.event_id
         except Erase as erase:
             return _erased(item, erase)
@@ -118,8 +120,9 @@ class Reader:
     def _show(self, item: Item) -> Stop | None:
         """What the model will see: one JSON value on one line."""
         try:
+            text = self._render(item.input)
             # Line ends of other scripts become newlines: in the wire format an event is one line.
-            item.text = clean(self._render(item.input)).replace("\n", " ")
+            item.text = text if text.isprintable() else clean(text).replace("\n", " ")
         except Erase as erase:
             return _erased(item, erase)
         except Skip as skip:

@@ -15,7 +15,7 @@ from confluent_kafka import KafkaError, KafkaException
 from penstock.errors import LogUnavailable
 from penstock.log.kafka.connection import logger
 from penstock.log.kafka.faults import THROWN_AWAY, meaning
-from penstock.log.kafka.writing import settings_of
+from penstock.log.kafka.writing import hand_over
 from penstock.record import NewRecord, Position
 
 if TYPE_CHECKING:
@@ -67,10 +67,10 @@ class Appender:
 
     async def _enqueue(self, producer: Any, records: Sequence[NewRecord], waiting: _Waiting) -> None:
         for number, record in enumerate(records):
-            settings = {**settings_of(record), "on_delivery": waiting.report(number)}
+            told = waiting.report(number)
             while True:
                 try:
-                    producer.produce(record.topic, record.value, record.key, **settings)
+                    hand_over(producer, record, told)
                 except BufferError:
                     await asyncio.sleep(QUEUE_FULL_SECONDS)
                 else:

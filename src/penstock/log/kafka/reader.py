@@ -126,12 +126,20 @@ def taken(consumer: Any, max_messages: int, timeout_seconds: float) -> list[Any]
 
 def record_of(message: Any) -> Record:
     """A message of librdkafka in our words."""
-    return Record(
-        message.topic(),
-        message.partition(),
-        message.offset(),
-        message.key(),
-        message.value(),
-        tuple(message.headers() or ()),
-        message.timestamp()[1],
+    headers = message.headers()
+    # Made for every event, and so without the detour over a named tuple's own `__new__`.
+    return _new(
+        Record,
+        (
+            message.topic(),
+            message.partition(),
+            message.offset(),
+            message.key(),
+            message.value(),
+            tuple(headers) if headers else (),
+            message.timestamp()[1],
+        ),
     )
+
+
+_new = tuple.__new__

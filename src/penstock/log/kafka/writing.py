@@ -48,32 +48,38 @@ class Report:
             self.last = Position(message.topic(), message.partition(), message.offset())
 
 
-def settings_of(record: NewRecord) -> dict[str, Any]:
-    """What `produce` is told beside topic, value and key."""
-    return {
-        "partition": -1 if record.partition is None else record.partition,
-        "timestamp": record.timestamp_ms or 0,
-        "headers": list(record.headers),
-    }
-
-
 def produce(producer: Any, records: Sequence[NewRecord], report: Report, queue_seconds: float) -> None:
     """Hand them over; reports come while the producer is polled. Raises `BufferError` where its queue stays full so long."""
-    last = len(records) - 1
-    for number, record in enumerate(records):
-        enqueue(producer, record, report.told_last if number == last else report.told, queue_seconds)
+    for record in records[:-1]:
+        enqueue(producer, record, report.told, queue_seconds)
+    for record in records[-1:]:
+        enqueue(producer, record, report.told_last, queue_seconds)
 
 
 def enqueue(producer: Any, record: NewRecord, told: Told, queue_seconds: float) -> None:
     """Hand one over, and wait while the producer's queue is full."""
-    end = time.monotonic() + queue_seconds
-    settings = settings_of(record)
+    end = 0.0
     while True:
         try:
-            producer.produce(record.topic, record.value, record.key, on_delivery=told, **settings)
+            hand_over(producer, record, told)
         except BufferError:
+            end = end or time.monotonic() + queue_seconds
             if time.monotonic() > end:
                 raise
             producer.poll(QUEUE_FULL_SECONDS)
         else:
             return
+
+
+def hand_over(producer: Any, record: NewRecord, told: Told) -> None:
+    """A record in the producer's words. Raises `BufferError` where its queue is full."""
+    topic, key, value, headers, timestamp_ms, partition = record
+    producer.produce(
+        topic,
+        value,
+        key,
+        -1 if partition is None else partition,
+        on_delivery=told,
+        timestamp=timestamp_ms or 0,
+        headers=list(headers),
+    )
