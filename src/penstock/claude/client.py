@@ -73,6 +73,8 @@ class ClaudeClient:
         import anthropic  # noqa: PLC0415  # takes seconds
         import httpx2  # noqa: PLC0415
 
+        from penstock.claude.transport import ShortWay  # noqa: PLC0415
+
         self._options = options or ClaudeOptions()
         _refuse_model_requests(self._options)
         self._sdk = anthropic
@@ -84,21 +86,22 @@ class ClaudeClient:
             timeout=httpx2.Timeout(seconds, connect=self._options.connect_timeout_seconds),
             max_retries=0,
             open_telemetry=False,
-            http_client=anthropic.DefaultAioHttpClient(
-                limits=httpx2.Limits(max_connections=self._options.max_connections),
+            http_client=ShortWay(
+                max_connections=self._options.max_connections,
                 trust_env=not _is_loopback(urlsplit(_base_url(self._options)).hostname or ""),  # no proxy to ourselves
             ),
         )
         if self._client.api_key is None and self._client.auth_token is None and self._client.credentials is None:
             raise SettingsError("no API key: set ANTHROPIC_API_KEY (or claude.api_key)")
         self._response = httpx2.Response
+        self._messages_url = str(self._client.base_url.join("v1/messages"))
 
     async def send(self, parameters: Mapping[str, Any], *, timeout_seconds: float | None = None) -> Reply | Trouble:
         """Make one call. What went wrong is a value too; only cancellation and bugs raise."""
         seconds = min(timeout_seconds or self._options.timeout_seconds, self._options.timeout_seconds)
         # Not `messages.create`: it copies and encodes the prompt in Python, a quarter of what a call takes.
         asked = self._client.post(
-            "/v1/messages",
+            self._messages_url,
             cast_to=self._response,
             content=orjson.dumps(dict(parameters)),
             options={"headers": {"content-type": "application/json"}},
