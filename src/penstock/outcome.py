@@ -78,9 +78,12 @@ class Responder:
     simulated: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
-    """A valid output. `output` is an instance of the task's output model."""
+    """A valid output. `output` is an instance of the task's output model.
+
+    Not to be changed, though it is not frozen: one is made for every event, and a frozen one takes four times as long.
+    """
 
     output: Any
     confidence: Confidence
