@@ -6,6 +6,7 @@ cascade → tier → [outcome] → checkpoint
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
@@ -139,14 +140,8 @@ def share(total_nanousd: int, weights: Sequence[int]) -> list[int]:
     if not any(weights):
         weights = [1] * len(weights)
     whole = sum(weights)
-    parts: list[int] = []
-    paid = seen = 0
-    for weight in weights:
-        seen += weight
-        due = total_nanousd * seen // whole
-        parts.append(due - paid)
-        paid = due
-    return parts
+    due = [total_nanousd * seen // whole for seen in accumulate(weights)]
+    return [upto - before for before, upto in pairwise([0, *due])]
 
 
 def with_charge(outcome: Outcome, charge: Charge | None) -> Outcome:

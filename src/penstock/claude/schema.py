@@ -22,6 +22,7 @@ MAX_UNIONS = 16
 """The API's limits per schema."""
 
 _CONFIDENCE_CODES: dict[str, Confidence] = {"s": "sure", "l": "likely", "u": "unsure"}
+_NO_CONFIDENCE = "c: not one of s, l, u"
 _CONFIDENCE = {
     "type": "string",
     "enum": list(_CONFIDENCE_CODES),
@@ -63,9 +64,11 @@ class Form:
     def read(self, entry: dict[str, Any]) -> tuple[dict[str, Any], Confidence]:
         """The output model's input and the confidence; raises ValueError where the entry is not of this form."""
         code = entry.get("c")
-        confidence = _CONFIDENCE_CODES.get(code.strip().lower()[:1]) if isinstance(code, str) else None
+        if not isinstance(code, str):
+            raise ValueError(_NO_CONFIDENCE)  # noqa: TRY004  # the reply is at fault, not the caller
+        confidence = _CONFIDENCE_CODES.get(code) or _CONFIDENCE_CODES.get(code.strip().lower()[:1])
         if confidence is None:
-            raise ValueError("c: not one of s, l, u")
+            raise ValueError(_NO_CONFIDENCE)
         content = self._properties.read(entry)
         if self.has_confidence:
             content["confidence"] = confidence

@@ -289,5 +289,11 @@ def _charges(items: Sequence[Item], reply: Reply, nanousd: int) -> Sequence[Char
         return [None] * len(items)
     tokens, weights = reply.tokens, [item.tokens for item in items]
     parts = (nanousd, tokens.input, tokens.cache_write, tokens.cache_read, tokens.output)
-    columns = [share(part, weights) if part else [0] * len(items) for part in parts]
-    return [Charge(reply.call_id, reply.model, *column) for column in zip(*columns, strict=True)]
+    nothing = [0] * len(items)
+    columns = [share(part, weights) if part else nothing for part in parts]
+    head = (reply.call_id, reply.model)
+    # Made for every event, and so without the detour over a named tuple's own `__new__`.
+    return [_new(Charge, head + column) for column in zip(*columns, strict=True)]
+
+
+_new = tuple.__new__

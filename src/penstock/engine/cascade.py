@@ -187,17 +187,20 @@ class Cascade:
         failed: list[Item] = []
         if stage.guard is not None:  # before the hooks: they may change an output
             stage.guard.sample(items, outcomes, together)
+        task = self._task
         for item, outcome in zip(items, outcomes, strict=True):
             if outcome.charge is not None:
                 item.charges.append(outcome.charge)
             item.answered_ms = now_ms
-            if isinstance(outcome, Again) and outcome.split and together > 1:
+            checked = outcome
+            if type(outcome) is Answer:  # nearly all of them
+                checked = through_hooks(task, item, outcome)
+            elif isinstance(outcome, Again) and outcome.split and together > 1:
                 split.append(item)
                 continue
-            if isinstance(outcome, Again) and outcome.reason in _API_FAILED and not outcome.is_attempt:
+            elif isinstance(outcome, Again) and outcome.reason in _API_FAILED and not outcome.is_attempt:
                 failed.append(item)
                 continue
-            checked = through_hooks(self._task, item, outcome) if isinstance(outcome, Answer) else outcome
             ending = self._settle_one(stage, item, checked, seconds)
             if ending is not None:
                 endings.append(Ending(item, ending))

@@ -114,7 +114,7 @@ class Checkpoint(Generic[EndingT]):
         book = self._books.get(partition)
         if book is None or book.epoch != epoch:
             return False
-        slot = book.slots.pop(offset, None)
+        slot = book.slots.pop(offset, None) if book.slots else None
         if slot is None:
             self._finish(book, offset, endings)
             return True

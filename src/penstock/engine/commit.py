@@ -77,13 +77,13 @@ class Committer:
         """Where acts are written."""
         self._consumer = consumer
         self._publisher = Publisher(self._task, consumer.max_record_bytes)
+        self._hold = self._publisher.pack if self._task.order == "key" else None
         self._spend.open(self._task.name, self.changed.set)
 
     def resolve(self, ending: Ending) -> None:
         """An item is finished. Too late for a partition that is ours no longer: what it cost is waste."""
         item = ending.item
-        hold = self._publisher.pack if self._task.order == "key" else None
-        if self._checkpoint.resolve(item.partition, item.epoch, item.offset, (ending,), hold):
+        if self._checkpoint.resolve(item.partition, item.epoch, item.offset, (ending,), self._hold):
             self.changed.set()
         else:
             self.give_up(item.own_charges, "answered after the partition was lost")
@@ -256,8 +256,8 @@ class Committer:
         ended: list[int] = []
         for part in self._parts:
             for item, outcome in part.endings:
-                for charge in item.charges:
-                    nanousd += charge.nanousd
+                charges = item.charges
+                nanousd += charges[0].nanousd if len(charges) == 1 else sum(charge.nanousd for charge in charges)
                 if (
                     item.deadline_ms
                     and item.deadline_ms < now_ms
