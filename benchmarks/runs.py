@@ -28,6 +28,7 @@ from benchmarks.place import Place
 from benchmarks.profiled import report
 from benchmarks.tasks import events
 from benchmarks.watch import CpuWatch, ResultsReader, Seen, spread
+from penstock.log.topics import retry_partitions
 from penstock.simulator.options import SimulatorOptions
 from penstock.simulator.process import SimulatorProcess, spawn
 
@@ -143,7 +144,8 @@ def stage(
     run = f"-{uuid.uuid4().hex[:8]}"
     results = contender.results(run)
     group = results.removesuffix("-results")
-    place.make_topics([f"bench-events{run}", results, f"{group}-dlq", f"{group}.retry"], partitions)
+    place.make_topics([f"bench-events{run}", results, f"{group}-dlq"], partitions)
+    place.make_topics([f"{group}.retry"], retry_partitions(partitions))
     with ExitStack() as ends:
         ends.callback(place.drop_topics, run)
         simulator = ends.enter_context(spawn(api))

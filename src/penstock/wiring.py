@@ -85,11 +85,13 @@ async def _close(claude: Claude, tasks: Sequence[Task[Any, Any]]) -> None:
             await task.decode.close()
 
 
-def home_of(settings: Settings, brokers: int = 0) -> Home:
-    """The log of these settings, for who judges its topics."""
+def home_of(settings: Settings, brokers: int = 0, *, has_new_protocol: bool = True) -> Home:
+    """The log of these settings, for who judges its topics. Who has not asked the brokers takes them for new ones."""
     address = settings.log_address
     if isinstance(address, KafkaAddress):
-        return Home(address.brokers, brokers, settings.kafka_log.max_message_bytes)
+        asked = settings.kafka_log.protocol_asked(settings.kafka)
+        is_classic = asked == "classic" or (not asked and not has_new_protocol)
+        return Home(address.brokers, brokers, settings.kafka_log.max_message_bytes, is_classic)
     return Home()
 
 

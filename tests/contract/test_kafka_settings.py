@@ -92,7 +92,8 @@ def assert_shaped(topics: dict[str, Made], name: str, partitions: int) -> None:
     state = topics.pop(STATE_TOPIC)
     assert (state.partitions, state.kept) == (1, ("compact", -1))
     assert state.settings["segment.ms"] == "3600000", "what is never compacted is read by everyone who starts"
-    assert {topic.partitions for topic in topics.values()} == {partitions}
+    assert topics[f"{name}.retry"].partitions == -(-partitions // 4)
+    assert {topic.partitions for full_name, topic in topics.items() if full_name != f"{name}.retry"} == {partitions}
     assert {suffix: topics[f"{name}{suffix}"].kept for suffix in ("-notes", "-results", "-dlq", ".retry")} == {
         "-notes": ("delete", 7 * DAY_MS),
         "-results": ("delete", 7 * DAY_MS),

@@ -66,9 +66,17 @@ def test_task_gets_every_topic_it_needs(cli):
         "feedback": 3,
         "feedback-sorted": 3,
         "feedback-dlq": 3,
-        "feedback-sorter.retry": 3,
+        "feedback-sorter.retry": 1,
         "penstock-state": 1,
     }
+
+
+def test_a_retry_topic_made_by_name_is_narrow_too(cli):
+    """Who is told to make one by name makes it as `--task` does, unless a number is given."""
+    cli.done("topics", "create", "a", "a.retry")
+    cli.done("topics", "create", "b.retry", "--partitions", "5")
+    listed = {row["topic"]: row["partitions"] for row in cli.lines("topics", "list", "--json")}
+    assert listed == {"a": 12, "a.retry": 3, "b.retry": 5}
 
 
 @pytest.mark.parametrize("name", ["a b", "a/b", "", "..", "x" * 250])

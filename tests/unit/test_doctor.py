@@ -380,7 +380,8 @@ def facts(name, partitions=12, replicas=3, operations=(), **given):
         (facts("notes", **{"retention.ms": "90000"}), "warn", "keeps events 90 seconds"),
         (facts("notes", **{"retention.bytes": "1000000"}), "warn", "keeps 1,000,000 bytes a partition"),
         (facts("labeler.retry", **{"retention.ms": str(DAY_MS // 48)}), "warn", "keeps events 30 minutes"),
-        (facts("labeler.retry", partitions=2), "warn", "has 2 partitions, the events come from 12"),
+        (facts("labeler.retry", partitions=1), "ok", "1 partitions"),
+        (facts("labeler.retry", partitions=12), "ok", "12 partitions"),
         (facts("notes", **{"retention.ms": "-1"}), "ok", "kept for ever"),
         (facts("labeler-dlq", **{"retention.ms": str(3 * DAY_MS)}), "warn", "keeps letters 3 days"),
         (facts("labeler-results", **{"cleanup.policy": "compact"}), "warn", "has cleanup.policy=compact"),
@@ -400,6 +401,31 @@ def test_topics_are_compared_with_what_is_done_with_them(found, expected, says):
     assert (told.check, told.status) == (f"topic {name}", expected)
     assert says in told.seen
     assert bool(told.fix) == (expected != "ok")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "retry", "fix"),
+    [
+        (12, 12, "--partitions 3"),
+        (12, 7, "--partitions 3"),
+        (2, 2, "--partitions 1"),
+        (12, 6, ""),
+        (12, 3, ""),
+        (1, 1, ""),
+    ],
+)
+def test_a_wide_retry_topic_is_told_where_groups_are_classic(inputs, retry, fix):
+    """It may take the place of the input's partitions, and a fresh one of fewer mends that; with brokers' own groups it is harmless."""
+    use = uses_of([make_task(ScriptedTier())])["labeler.retry"]
+    known = {"notes": facts("notes", inputs), "labeler.retry": facts("labeler.retry", retry)}
+    home = Home("broker:9092", brokers=3, has_classic_groups=True)
+    (told,) = topic_findings("labeler.retry", use, known, home)
+    assert told.status == ("warn" if fix else "ok")
+    if fix:
+        assert told.seen == f"has {retry} partitions, the events come from {inputs}"
+        assert told.fix.endswith(f"penstock topics create labeler.retry {fix}")
+    (well,) = topic_findings("labeler.retry", use, known, home._replace(has_classic_groups=False))
+    assert well.status == "ok"
 
 
 def test_one_broker_needs_no_second_replica():

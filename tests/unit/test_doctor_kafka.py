@@ -13,7 +13,6 @@ import kafka_broker
 from fakes import ScriptedTier, make_task
 from kafka_broker import GuardedBroker, guarded_broker
 from penstock.doctor.kafka import kafka
-from penstock.log.base import TopicSpec
 from penstock.log.kafka import KafkaLog
 from penstock.log.state import STATE_TOPIC
 from penstock.settings import KafkaAddress, load_settings
@@ -37,16 +36,8 @@ def a_task(**options):
 
 async def made(bootstrap, task, **partitions):
     log = KafkaLog(bootstrap)
-    specs = [
-        TopicSpec(
-            s.name,
-            partitions.get("reads", 3) if s.name in (task.reads, task.retry_topic) else 1,
-            s.retention_ms,
-            s.is_compacted,
-        )
-        for s in topic_specs(task)
-    ]
-    await log.create_topics(specs)
+    specs = topic_specs(task, partitions.get("reads", 3))
+    await log.create_topics([replace(s, partitions=partitions.get(s.name, s.partitions)) for s in specs])
     await log.close()
 
 
@@ -165,3 +156,18 @@ async def test_brokers_without_groups_of_their_own_are_told():
     assert asked.status == "fail"
     assert "kafka_log.group_protocol=consumer" in asked.seen
     assert "kafka_log.group_protocol=auto" in asked.fix
+
+
+@pytest.mark.slow
+async def test_a_retry_topic_as_wide_as_the_input_is_told_where_it_matters():
+    """Classic groups, by the brokers' age or by setting: a worker may get no events. With groups of Kafka 4 nothing is said."""
+    task = a_task()
+    new, old = kafka_broker.session_broker().bootstrap, kafka_broker.classic_broker().bootstrap
+    told = {}
+    for name, bootstrap, options in (
+        ("new", new, {}), ("new, classic", new, {"group_protocol": "classic"}), ("new, static", new, {"static_membership": "true"}),
+        ("old", old, {}),
+    ):  # fmt: skip
+        await made(bootstrap, task, **{task.retry_topic: 3})
+        told[name] = (await seen(bootstrap, task, **options))[f"topic {task.retry_topic}"].status
+    assert told == {"new": "ok", "new, classic": "warn", "new, static": "warn", "old": "warn"}

@@ -8,12 +8,14 @@ from pathlib import Path
 
 from fakes import ScriptedTier, make_task, note
 from penstock.engine.pipeline import Pipeline, PipelineOptions
-from penstock.engine.portion import Portion
+from penstock.engine.portion import INPUT_WEIGHT, Portion
 from penstock.errors import LogUnavailable
 from penstock.log.sqlite import SqliteLog
 from penstock.log.topics import topic_specs
 from penstock.record import Partition
 
+ALL = 6 * INPUT_WEIGHT + 2
+"""Six partitions of the input and two of the retry topic."""
 QUICK = PipelineOptions(commit_interval_seconds=0.01, drain_seconds=1.0)
 
 
@@ -56,9 +58,33 @@ async def test_a_log_that_is_away_is_asked_again(tmp_path: Path):
     try:
         async with asyncio.timeout(20):
             await until(lambda: told.shares)
-        assert told.shares == [("labeler", 4, 12)]
+        assert told.shares == [("labeler", 4 * INPUT_WEIGHT, ALL)]
     finally:
         await portion.close()
+        await log.close()
+
+
+async def test_who_owns_none_of_the_input_has_a_small_share(tmp_path: Path):
+    """Partitions of the retry topic are nearly always empty: they count, but little, and what all are told adds up."""
+    log, task = SqliteLog(tmp_path / "events.db"), make_task(ScriptedTier())
+    await log.create_topics(topic_specs(task, 6))
+    owned = [
+        [Partition("notes", number) for number in range(6)],
+        [Partition("labeler.retry", number) for number in (0, 1)],
+    ]
+    told = [Told(), Told()]
+    portions = [Portion(task, log, one) for one in told]
+    try:
+        async with asyncio.timeout(20):
+            for portion, partitions in zip(portions, owned, strict=True):
+                portion.changed(partitions)
+            await until(lambda: all(one.shares for one in told))
+        (busy, total), (beside, again) = (one.shares[-1][1:] for one in told)
+        assert 0 < 10 * beside < busy
+        assert busy + beside == total == again
+    finally:
+        for portion in portions:
+            await portion.close()
         await log.close()
 
 
@@ -72,15 +98,15 @@ async def test_two_workers_are_told_their_parts(tmp_path: Path):
     try:
         async with asyncio.timeout(20):
             first = asyncio.create_task(runs[0].run(ends[0]))
-            await until(lambda: ("labeler", 12, 12) in one.shares)
+            await until(lambda: ("labeler", ALL, ALL) in one.shares)
             second = asyncio.create_task(runs[1].run(ends[1]))
-            await until(lambda: two.shares and 0 < two.shares[-1][1] < 12)
-            await until(lambda: one.shares[-1][1] + two.shares[-1][1] == 12)
-            assert one.shares[-1][2] == two.shares[-1][2] == 12
+            await until(lambda: two.shares and 0 < two.shares[-1][1] < ALL)
+            await until(lambda: one.shares[-1][1] + two.shares[-1][1] == ALL)
+            assert one.shares[-1][2] == two.shares[-1][2] == ALL
             ends[1].set()
             await second
             assert two.shares[-1][1] == 0
-            await until(lambda: one.shares[-1] == ("labeler", 12, 12))
+            await until(lambda: one.shares[-1] == ("labeler", ALL, ALL))
             ends[0].set()
             await first
     finally:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 
 from fakes import ScriptedTier, make_task
 from penstock.engine.pipeline import Pipeline, PipelineOptions
 from penstock.errors import LogUnavailable, SettingsError
-from penstock.log.base import TopicSpec
+from penstock.log.base import GroupMember, TopicSpec
 from penstock.log.sqlite import SqliteLog, SqliteOptions
 from penstock.log.topics import topic_specs
-from penstock.ops.standby import Standby
+from penstock.ops.standby import SETTLED_LOOKS, Standby
+from penstock.record import Partition
 
 QUICK = PipelineOptions(commit_interval_seconds=0.01, drain_seconds=5.0)
 QUIET = SqliteOptions(session_timeout_seconds=60.0)
@@ -112,6 +115,54 @@ async def test_partitions_on_their_way_are_no_reason(tmp_path, caplog):
             while not inputs(late):
                 await standby.look()
     assert not [record for record in caplog.records if record.name == "penstock.ops"]
+
+
+class Skewed(SqliteLog):
+    """A log whose group is shared out as a test says."""
+
+    owned: tuple[list[Partition], ...] = ()
+
+    async def groups(self):
+        return {"labeler": [GroupMember(f"member-{n}", tuple(owned)) for n, owned in enumerate(self.owned)]}
+
+
+@dataclass
+class Owner:
+    """A pipeline that owns these partitions."""
+
+    owned: list[Partition]
+    task = make_task(ScriptedTier())
+
+    def positions(self):
+        return dict.fromkeys(self.owned, 0)
+
+    def reading(self):
+        return SimpleNamespace(has_joined=True, is_draining=False)
+
+
+async def test_a_worker_beside_the_events_says_so_once(tmp_path, caplog):
+    """It owns only the retry topic's partitions, and that stays so: said once; not while the input's are on their way or one looks only."""
+    await made(tmp_path / "four.db", partitions=4)
+    caplog.set_level(logging.INFO, "penstock.ops")
+    log = Skewed(tmp_path / "four.db", options=QUIET)
+    events, retry = [Partition("notes", number) for number in range(4)], [Partition("labeler.retry", 0)]
+    pipeline = Owner(retry)
+    standby = Standby(log, [pipeline])
+    for shared_out in ((events[:3], retry), (events, retry)):
+        log.owned = shared_out
+        for _ in range(SETTLED_LOOKS - 1):
+            await standby.look()
+    assert not caplog.messages
+    for _ in range(3):
+        await standby.look()
+    (line,) = caplog.messages
+    for part in ("labeler.retry", "none of notes", "kafka_log.group_protocol=consumer"):
+        assert part in line
+    caplog.clear()
+    pipeline.owned = [*retry, events[0]]
+    await standby.look()
+    assert caplog.messages == ["labeler: this worker has partitions of notes now"]
+    await log.close()
 
 
 REFUSALS = [(LogUnavailable("away"), 0), (SettingsError("no right to look"), 1), (RuntimeError("a fault of ours"), 1)]

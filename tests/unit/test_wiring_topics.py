@@ -82,6 +82,38 @@ def test_our_largest_record_fits_kafkas_default():
     assert home_of(raised, 3) == Home("b:9092", 3, 2_000_000 + RECORD_OVERHEAD_BYTES)
 
 
+@pytest.mark.parametrize(
+    ("assignments", "has_new_protocol", "is_classic"),
+    [
+        ([], True, False),
+        ([], False, True),
+        (["kafka_log.group_protocol=classic"], True, True),
+        (["kafka_log.group_protocol=consumer"], False, False),
+        (["kafka_log.static_membership=true"], True, True),
+        (["kafka.session.timeout.ms=6000"], True, True),
+    ],
+)
+def test_which_groups_are_classic(assignments, has_new_protocol, is_classic):
+    """Those that are told to be, and those of brokers that have no others: there partitions are shared over all topics together."""
+    found = load_settings(assignments=["log=kafka:b:9092", *assignments]).settings
+    assert home_of(found, 3, has_new_protocol=has_new_protocol).has_classic_groups == is_classic
+
+
+def test_a_retry_topic_is_a_quarter_as_wide_as_its_input():
+    """Rounded up: it can take the place of few of the input's partitions where a group's assignor evens out the sum of both."""
+    task = make_task(ScriptedTier())
+    made = {partitions: topic_specs(task, partitions)[3] for partitions in (1, 2, 4, 5, 12, 100)}
+    assert {spec.name for spec in made.values()} == {task.retry_topic}
+    assert {partitions: spec.partitions for partitions, spec in made.items()} == {
+        1: 1,
+        2: 1,
+        4: 1,
+        5: 2,
+        12: 3,
+        100: 25,
+    }
+
+
 async def test_a_topic_that_several_tasks_use_is_told_once(log):
     """Faults are those of topics, not of tasks."""
     tasks = [make_task(ScriptedTier()), make_task(ScriptedTier(), writes="other", dead_letters="other-dlq")]

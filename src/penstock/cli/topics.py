@@ -43,7 +43,13 @@ def create(
             autocompletion=complete_tasks,
         ),
     ] = None,
-    partitions: Annotated[int, typer.Option(help="How many workers may share a topic at most.", min=1)] = 12,
+    partitions: Annotated[
+        int | None,
+        typer.Option(
+            help="How many workers may share a topic at most; 12 unless given. A task's retry topic gets a quarter.",
+            min=1,
+        ),
+    ] = None,
     replication: Annotated[
         int | None,
         typer.Option(help="On Kafka: copies of each partition; the brokers' default unless given.", min=1),
@@ -67,10 +73,10 @@ def create(
     uses = {spec.name: Uses() for spec in specs}
     if tasks:
         from penstock.cli.loading import load_tasks
-        from penstock.log.topics import topic_specs
+        from penstock.log.topics import PARTITIONS, topic_specs
 
         loaded = load_tasks(tasks)
-        specs += [spec for task in loaded for spec in topic_specs(task, partitions)]
+        specs += [spec for task in loaded for spec in topic_specs(task, partitions or PARTITIONS)]
         uses |= uses_of(loaded)
     if not specs:
         raise SettingsError("which topics? name them, or give --task MODULE:TASK for all that a task needs")
@@ -130,17 +136,20 @@ async def _create(
 
 
 def _named_specs(
-    names: Iterable[str], partitions: int, retention_days: float, *, is_compacted: bool
+    names: Iterable[str], partitions: int | None, retention_days: float, *, is_compacted: bool
 ) -> list[TopicSpec]:
     from penstock.log.base import TopicSpec
-    from penstock.log.topics import state_spec
+    from penstock.log.topics import PARTITIONS, retry_partitions, state_spec
+
+    def usual(name: str) -> int:  # a worker that lacks its retry topic says: make it by name
+        return retry_partitions(PARTITIONS) if name.endswith(".retry") else PARTITIONS
 
     kept = retention_ms(retention_days)
     state = state_spec()
     return [
         state  # only one shape of it works
         if name == state.name
-        else TopicSpec(name, partitions, None if is_compacted else kept, is_compacted)
+        else TopicSpec(name, partitions or usual(name), None if is_compacted else kept, is_compacted)
         for name in dict.fromkeys(names)
     ]
 

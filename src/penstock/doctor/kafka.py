@@ -78,7 +78,7 @@ class _Kafka:
 
     def __init__(self, probe: Probe, settings: Settings, tasks: Sequence[Task[Any, Any]], cluster: Cluster) -> None:
         self._probe, self._tasks, self._delivery = probe, tasks, settings.kafka_log.delivery
-        self._home = home_of(settings, cluster.brokers)
+        self._home = home_of(settings, cluster.brokers, has_new_protocol=cluster.has_new_protocol)
         self._brokers = self._home.servers
         properties = settings.kafka_properties()
         self._user = properties.get("sasl.username", "<user>")

@@ -45,7 +45,7 @@ async def faults_on_cluster(settings: Settings, uses: Mapping[str, Uses]) -> lis
     probe = await apart(probe_of, address.brokers, settings)
     cluster = await apart(probe.cluster)
     known = allowed(await apart(probe.topic_facts, list(uses)))
-    return faults(uses, known, home_of(settings, cluster.brokers))
+    return faults(uses, known, home_of(settings, cluster.brokers, has_new_protocol=cluster.has_new_protocol))
 
 
 def probe_of(brokers: str, settings: Settings) -> Probe:

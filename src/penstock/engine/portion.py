@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("penstock.engine")
 AGAIN_SECONDS = 5.0
+INPUT_WEIGHT = 10
+"""What a partition of the input counts against one of the retry topic, which is nearly always empty: whoever owns only the latter
+needs a share, but a small one."""
 
 
 class Portion:
@@ -41,7 +44,7 @@ class Portion:
         """These are ours now. More of them may have been made: the log is asked again."""
         if self._shares is None:
             return
-        self._assigned = len(partitions)
+        self._assigned = sum(self._weight(partition.topic) for partition in partitions)
         self._tell()
         if self._learning is None or self._learning.done():
             self._learning = asyncio.create_task(self._learn(), name=f"{self._task.name}: partitions")
@@ -55,13 +58,16 @@ class Portion:
     async def _learn(self) -> None:
         while True:
             try:
-                found = [await self._log.bounds(name) for name in self._task.topics]
+                found = [self._weight(name) * len(await self._log.bounds(name)) for name in self._task.topics]
             except PenstockError as error:
                 logger.warning("%s: how many partitions there are is not known yet: %s", self._task.name, error)
                 await asyncio.sleep(self._again_seconds)
             else:
-                self._total = sum(map(len, found))
+                self._total = sum(found)
                 return self._tell()
+
+    def _weight(self, topic: str) -> int:
+        return INPUT_WEIGHT if topic == self._task.reads else 1
 
     def _tell(self) -> None:
         if self._shares is not None and self._total:

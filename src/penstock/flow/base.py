@@ -81,7 +81,7 @@ class TakesShares(Protocol):
     """Who is told which part of a task's work this process has."""
 
     def note_share(self, task: str, assigned: int, total: int) -> None:
-        """So many of the task's partitions are ours, of so many that there are."""
+        """So much of the task's work is ours, of so much that there is: its partitions, by weight."""
         ...
 
 

@@ -29,13 +29,20 @@ def state_spec() -> TopicSpec:
     return TopicSpec(STATE_TOPIC, 1, retention_ms=None, is_compacted=True)
 
 
+def retry_partitions(partitions: int) -> int:
+    """How many a retry topic gets beside an input of so many."""
+    # A classic group's assignor evens out the sum over both topics, so that with equal counts a second worker may get all of the
+    # retry topic, which is nearly always empty, and not one of the input. Fewer of them can take the place of few only.
+    return -(-partitions // 4)
+
+
 def topic_specs(task: Task[Any, Any], partitions: int = PARTITIONS) -> list[TopicSpec]:
     """Every topic that a task needs, its input first."""
     return [
         TopicSpec(task.reads, partitions, KEPT_MS),
         TopicSpec(task.writes, partitions, KEPT_MS),
         TopicSpec(task.dead_letters, partitions, LETTERS_KEPT_MS),
-        TopicSpec(task.retry_topic, partitions, KEPT_MS),
+        TopicSpec(task.retry_topic, retry_partitions(partitions), KEPT_MS),
         state_spec(),
     ]
 
@@ -95,6 +102,8 @@ class Home(NamedTuple):
     """0: not known."""
     max_message_bytes: int = LARGEST_RECORD_BYTES
     """What our largest record needs."""
+    has_classic_groups: bool = False
+    """Clients assign the partitions, over all topics of a group together."""
 
 
 class Fault(NamedTuple):
@@ -142,10 +151,14 @@ def _sharing(use: Uses, found: Topic, known: Mapping[str, Topic], home: Home) ->
         fix = more if home.servers else f"penstock topics create {found.name}-2 --partitions 12, and read that"
         yield Fault(found.name, "has one partition", why, fix)
     widest = max((known[name].partitions for name in use.inputs if name in known), default=0)
-    if use.is_retry and found.partitions < min(widest, PARTITIONS):
+    if use.is_retry and home.has_classic_groups and widest and found.partitions > max(1, widest // 2):
         seen = f"has {_counted(found.partitions, 'partition')}, the events come from {widest}"
-        why = "What must be tried again later is then shared by fewer workers."
-        fix = f"kafka-topics {_at(home)}--alter --topic {found.name} --partitions {widest}"
+        why = "The classic group protocol evens out their sum: a worker may own many of these and few events, or none."
+        fix = (
+            "kafka_log.group_protocol=consumer where the brokers are of Kafka 4; else, with the workers stopped and nothing waiting "
+            f"in it (penstock status): kafka-topics {_at(home)}--delete --topic {found.name}, then "
+            f"penstock topics create {found.name} --partitions {retry_partitions(widest)}"
+        )
         yield Fault(found.name, seen, why, fix)
 
 

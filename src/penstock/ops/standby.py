@@ -1,4 +1,4 @@
-"""Says when a worker has nothing to do because its group has more members than its topic has partitions.
+"""Says when a worker gets no events: its group has more members than the input has partitions, or it owns only the retry topic's.
 
 log, pipeline → [standby] → log line
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from typing import TYPE_CHECKING, Self
 
 from penstock.errors import LogUnavailable, PenstockError
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("penstock.ops")
 LOOK_SECONDS = 5.0
+SETTLED_LOOKS = 6
+"""Longer than a partition may be on its way (`revoke_seconds`)."""
 SHOWN_MEMBERS = 5
 
 
@@ -31,6 +34,8 @@ class Standby:
         self._pipelines = pipelines
         self._look_seconds = look_seconds
         self._idle: set[str] = set()
+        self._beside: Counter[str] = Counter()
+        """For how many looks in a row a task has owned partitions of its retry topic only."""
         self._is_blind = False
         self._watch: asyncio.Task[None] | None = None
 
@@ -68,7 +73,9 @@ class Standby:
         task, reading = pipeline.task, pipeline.reading()
         if not reading.has_joined or reading.is_draining:
             return
-        if any(partition.topic == task.reads for partition in pipeline.positions()):
+        topics = {partition.topic for partition in pipeline.positions()}
+        if task.reads in topics:
+            del self._beside[task.name]
             if task.name in self._idle:
                 self._idle.discard(task.name)
                 logger.info("%s: this worker has partitions of %s now", task.name, task.reads)
@@ -80,6 +87,20 @@ class Standby:
         if others is not None and len(others.members) > others.partitions:
             self._idle.add(task.name)
             logger.warning("%s", _told(task.group, task.reads, others))
+        elif others is None or not topics:
+            del self._beside[task.name]
+        else:
+            self._beside[task.name] += 1
+            if self._beside[task.name] == SETTLED_LOOKS:
+                self._idle.add(task.name)
+                logger.warning("%s: %s", task.name, _BESIDE % (task.retry_topic, task.reads))
+
+
+_BESIDE = (
+    "this worker owns partitions of %s and none of %s, so that it gets hardly any events: the classic group protocol evens out the "
+    "sum over both topics. Kafka 4's own protocol (kafka_log.group_protocol=consumer), more partitions of the input or fewer of the "
+    "retry topic end that"
+)
 
 
 def _told(group: str, topic: str, others: Crowd) -> str:

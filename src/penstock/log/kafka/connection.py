@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 logger = logging.getLogger("penstock.log.kafka")
 
-CLASSIC_ONLY = ("session.timeout.ms", "heartbeat.interval.ms", "group.protocol.type")
 SECRET = re.compile(r"password|passphrase|secret|token|\.pem$|jaas|kinit\.cmd|oauthbearer\.config", re.IGNORECASE)
 ADDRESS = re.compile(r"(\w+://)?(\[[0-9A-Fa-f:.]+\]|[^\s,:/\[\]]+)(:\d{1,5})?")
 DEFAULTS: Mapping[str, Any] = {
@@ -71,9 +70,9 @@ class Connection:
         return f"Connection({self.bootstrap_servers!r}, properties={sorted(self._properties)})"
 
     @property
-    def asks_for_classic(self) -> bool:
-        """A property was given that only the classic group protocol has."""
-        return any(name in self._properties for name in CLASSIC_ONLY)
+    def group_protocol(self) -> str:
+        """What options and properties ask for; empty where the brokers decide."""
+        return self.options.protocol_asked(self._properties)
 
     def consumer(self, settings: Mapping[str, Any]) -> Consumer:
         """A consumer that reads committed records and never commits or jumps by itself."""

@@ -171,16 +171,15 @@ class KafkaLog:
 
     def _member_settings(self, group: str, slot: str) -> dict[str, Any]:
         settings: dict[str, Any] = {"group.id": group}
-        protocol = self._options.group_protocol
-        if protocol == "auto":
-            # A broker that coordinates groups itself keeps the name of a killed static member until its session is over.
-            wants_classic = self._connection.asks_for_classic or self._options.static_membership
-            protocol = "classic" if wants_classic or not self._admin.broker_has_consumer_protocol() else "consumer"
+        protocol = self._connection.group_protocol
+        if not protocol:
+            protocol = "consumer" if self._admin.broker_has_consumer_protocol() else "classic"
         settings["group.protocol"] = protocol
         if protocol == "consumer":
             # By topic: over all topics together one worker may get the events and another the empty retry topic.
             settings["group.remote.assignor"] = "range"
         else:
+            # Nothing else here moves partitions one by one; what it does over two topics: `log.topics.retry_partitions`.
             settings["partition.assignment.strategy"] = "cooperative-sticky"
         if self._options.static_membership:
             settings["group.instance.id"] = f"{group}/{slot}"

@@ -37,6 +37,8 @@ PROTECTED: Mapping[str, str] = {
     "delivery.report.only.error": "the log waits for every report",
 }
 """Properties of librdkafka that the laws need as they are, and what to set instead."""
+CLASSIC_ONLY = ("session.timeout.ms", "heartbeat.interval.ms", "group.protocol.type")
+"""Properties that only the classic group protocol has."""
 RECORD_OVERHEAD_BYTES = 8_588
 """Room for what Kafka writes around key, value and headers."""
 MOST_SECONDS = 24 * 3600
@@ -82,6 +84,14 @@ class KafkaOptions:
     def max_message_bytes(self) -> int:
         """What a topic's `max.message.bytes` must be at least for what we write."""
         return self.max_record_bytes + RECORD_OVERHEAD_BYTES
+
+    def protocol_asked(self, properties: Mapping[str, object]) -> Literal["consumer", "classic", ""]:
+        """By which protocol a group is to work, properties of the client considered; empty where the brokers decide."""
+        if self.group_protocol != "auto":
+            return self.group_protocol
+        # A broker that coordinates groups itself keeps the name of a killed static member until its session is over.
+        is_classic = self.static_membership or any(name in properties for name in CLASSIC_ONLY)
+        return "classic" if is_classic else ""
 
     def __post_init__(self) -> None:
         """Refuse what cannot work, naming the setting."""
