@@ -62,7 +62,7 @@ class Catalogue(NamedTuple):
 
     rows: Mapping[str, Mapping[str, Any]]
     """By id: lifecycle, retires_at and so on."""
-    headers: Mapping[str, str] | httpx2.Headers
+    headers: Mapping[str, str]
 
 
 class ClaudeClient:
@@ -119,13 +119,13 @@ class ClaudeClient:
     async def _asked(
         self,
         request: Awaitable[httpx2.Response],
-        read: Callable[[bytes, httpx2.Headers], T | Trouble],
+        read: Callable[[bytes, Mapping[str, str]], T | Trouble],
         seconds: float,
     ) -> T | Trouble:
         try:
             async with asyncio.timeout(seconds):
                 response = await request
-                return read(response.content, response.headers)
+                return read(response.content, _plain(response.headers))
         except TimeoutError:
             return Trouble(kind="timed_out")
         except self._sdk.APIStatusError as error:
@@ -142,6 +142,15 @@ class ClaudeClient:
     async def close(self) -> None:
         """Give back the connections."""
         await self._client.close()
+
+
+def _plain(headers: httpx2.Headers) -> dict[str, str]:
+    """By name in lower case. httpx2's own look through all of them whenever they are asked for one, and we ask for a dozen."""
+    plain: dict[str, str] = {}
+    for name, value in headers.raw:
+        known, text = name.decode("latin-1").lower(), value.decode("latin-1")
+        plain[known] = f"{plain[known]}, {text}" if known in plain else text
+    return plain
 
 
 def _origin(error: BaseException) -> BaseException:
@@ -162,7 +171,7 @@ def _status_trouble(error: anthropic.APIStatusError) -> Trouble:
     )
 
 
-def read_reply(body: bytes, headers: Mapping[str, str] | httpx2.Headers) -> Reply | Trouble:
+def read_reply(body: bytes, headers: Mapping[str, str]) -> Reply | Trouble:
     """A reply with HTTP 200. Every field that is billed on is checked: without them the cost is not known."""
     try:
         message = orjson.loads(body)
@@ -185,7 +194,7 @@ def read_reply(body: bytes, headers: Mapping[str, str] | httpx2.Headers) -> Repl
         return Trouble(200, "unreadable", message=f"{type(error).__name__}: {error}", headers=headers)
 
 
-def read_models(body: bytes, headers: Mapping[str, str] | httpx2.Headers) -> Catalogue | Trouble:
+def read_models(body: bytes, headers: Mapping[str, str]) -> Catalogue | Trouble:
     """The list of models."""
     try:
         rows = {str(row["id"]): row for row in orjson.loads(body)["data"]}

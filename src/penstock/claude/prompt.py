@@ -107,12 +107,12 @@ def fresh_ids(count: int) -> list[str]:
 
 def event_tokens(items: Sequence[Item]) -> int:
     """Estimated input tokens of the events' lines."""
-    return sum(item.tokens for item in items) + _FRAME_TOKENS * len(items)
+    return sum([item.tokens for item in items]) + _FRAME_TOKENS * len(items)
 
 
 def most_tokens(items: Sequence[Item], prompt: Prompt) -> int:
     """More input tokens than the call can have: no token is shorter than a byte."""
-    chars = sum(len(t) if t.isascii() else 4 * len(t) for t in (item.text for item in items))
+    chars = sum([len(item.text) if item.text.isascii() else 4 * len(item.text) for item in items])
     return chars + 4 * prompt.chars + 64 * len(items) + 2_000  # the API's own words for a schema are added there
 
 

@@ -78,28 +78,35 @@ class Form:
 class _Properties:
     """Reads an object of short keys into one of full names."""
 
-    __slots__ = ("_by_key", "_ignored", "_required")
+    __slots__ = ("_beside", "_fields")
 
-    def __init__(self, by_key: dict[str, tuple[str, Read]], required: Iterable[str], ignored: Iterable[str]) -> None:
-        self._by_key = by_key
-        self._required = tuple(required)
-        self._ignored = frozenset(ignored)
+    def __init__(self, by_key: dict[str, tuple[str, Read]], required: Iterable[str], beside: Iterable[str]) -> None:
+        needed = frozenset(required)
+        self._fields = [
+            (key, name, read, read.exact if isinstance(read, codes.Reader) else {}, key in needed)
+            for key, (name, read) in by_key.items()
+        ]
+        self._beside = frozenset(beside)
+        """Keys of an entry that are read elsewhere."""
 
     def read(self, value: Any) -> dict[str, Any]:
         if not isinstance(value, dict):
             raise ValueError("not an object")  # noqa: TRY004  # the reply is at fault, not the caller
         content: dict[str, Any] = {}
-        by_key = self._by_key
-        for key, part in value.items():
-            known = by_key.get(key)
-            if known is not None:
-                content[known[0]] = known[1](part)
-            elif key not in self._ignored:
-                raise ValueError("a key that the schema lacks")
-        for key in self._required:
-            if key not in value:
-                raise ValueError(f"{by_key[key][0]}: missing")
+        for key, name, read, exact, is_needed in self._fields:
+            if key in value:
+                part = value[key]
+                known = exact.get(part) if type(part) is str else None
+                content[name] = read(part) if known is None else known
+            elif is_needed:
+                raise ValueError(f"{name}: missing")
+        if len(value) != len(content) + len(self._beside) or not value.keys() >= self._beside:
+            self._refuse_unknown(value)
         return content
+
+    def _refuse_unknown(self, value: dict[str, Any]) -> None:
+        if value.keys() - self._beside - {field[0] for field in self._fields}:
+            raise ValueError("a key that the schema lacks")
 
 
 def check_output_model(model: type[BaseModel]) -> None:

@@ -21,7 +21,7 @@ from penstock.flow.retries import RetryBudget
 from penstock.outcome import WEATHER, Again, Answer, Deferred, Failure, FailureReason, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterator, Sequence
+    from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 
     from penstock.record import Partition
     from penstock.task import Step, Task
@@ -92,11 +92,18 @@ class Cascade:
 
     def add(self, item: Item) -> None:
         """An item waits for the tier of its step, from now on or (a hand-over) from later on."""
-        wait_ms = item.not_before_ms - time.time_ns() // 1_000_000 if item.not_before_ms else 0
-        if wait_ms > 0:
-            self.stages[item.step].batcher.add_again([item], self._clock(), wait_ms / 1000)
-        else:
-            self.stages[item.step].batcher.add(item, self._clock())
+        self.add_all((item,))
+
+    def add_all(self, items: Iterable[Item]) -> None:
+        """Likewise many, in their order."""
+        now = self._clock()
+        for item in items:
+            batcher = self.stages[item.step].batcher
+            wait_ms = item.not_before_ms - time.time_ns() // 1_000_000 if item.not_before_ms else 0
+            if wait_ms > 0:
+                batcher.add_again([item], now, wait_ms / 1000)
+            else:
+                batcher.add(item, now)
 
     def __len__(self) -> int:
         return sum(len(stage.batcher) + len(stage.repeating) for stage in self.stages)

@@ -60,10 +60,13 @@ class Checkpoint(Generic[EndingT]):
         self._by_key = by_key
         self._books: dict[Partition, _Book[EndingT]] = {}
         self._epochs = 0
+        self.changes = 0
+        """Counts up whenever an item in flight may have become a late one: while it stays, none has."""
 
     def begin(self, partition: Partition, done: OffsetMap) -> int:
         """Take up a partition where its group stands; the epoch that its items carry."""
         self._epochs += 1
+        self.changes += 1
         end = max(done.base, done.end)
         self._books[partition] = _Book(self._epochs, done.base, done.bits, end, position=done.base)
         return self._epochs
@@ -221,6 +224,7 @@ class Checkpoint(Generic[EndingT]):
 
     def forget(self, partitions: Iterable[Partition]) -> list[EndingT]:
         """They are gone: nothing of them is given any more. Returns the endings that never left (paid for nothing)."""
+        self.changes += 1
         orphans: list[EndingT] = []
         for partition in partitions:
             book = self._books.pop(partition, None)

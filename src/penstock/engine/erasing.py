@@ -54,6 +54,7 @@ def take_out(
     checkpoint.change_held(erased)
     waiting = cascade.discard(is_covered)
     asked = [item for item in asked if is_covered(item) and item.epoch == checkpoint.epoch(item.partition)]
+    checkpoint.changes += 1
     for item in asked:
         committer.resolve(Ending(item, IN_FLIGHT))
         item.epoch = ERASED

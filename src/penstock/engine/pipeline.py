@@ -222,8 +222,7 @@ class Pipeline:
 
     def _take(self, records: Sequence[Record]) -> None:
         items, endings = self._intake.read(records, self._leaving)
-        for item in items:
-            self._cascade.add(item)
+        self._cascade.add_all(items)
         if endings and (reach := erased_by(endings)):
             asked = itertools.chain.from_iterable(self._calls.values())
             self._resolve(take_out(reach, self._cascade, asked, self._checkpoint, self._committer))
@@ -242,7 +241,7 @@ class Pipeline:
         call.add_done_callback(self._calls.pop)
 
     async def _call(self, stage: Stage, items: list[Item], asked: list[Item]) -> None:
-        started = time.monotonic()
+        started, changes = time.monotonic(), self._checkpoint.changes
         try:
             outcomes = await answer(stage, self.task, items, self._stop_with)
         finally:
@@ -254,9 +253,10 @@ class Pipeline:
             items, outcomes, charges = stage.guard.compare(items, outcomes)
             self._committer.pay_for_guard(charges)
         tally(self.counts, stage.step.name, outcomes, seconds)
-        current = [self._checkpoint.epoch(item.partition) == item.epoch for item in items]
-        if not all(current):
-            items, outcomes = without_late(items, outcomes, current, self._committer, self._intake)
+        if changes != self._checkpoint.changes:
+            current = [self._checkpoint.epoch(item.partition) == item.epoch for item in items]
+            if not all(current):
+                items, outcomes = without_late(items, outcomes, current, self._committer, self._intake)
         self._resolve(self._cascade.settle(stage, items, outcomes, seconds, together))
         if self._leaving:
             self._let_go(self._leaving)

@@ -46,6 +46,7 @@ class Reader:
         """Headers of events that mean nothing, by name: counted here."""
         self._decode = task.decode or decode_by_content_type
         self._suspicious = task.suspicious or looks_like_instructions
+        self._id_field = task.event_id if isinstance(task.event_id, str) else ""
         self._shown = {name for name in task.input.model_fields if task.show is None or name in task.show}
 
     def read(self, record: Record, partition: Partition) -> tuple[Item, Stop | None]:
@@ -103,7 +104,7 @@ class Reader:
                 item.event_id = named
                 item.subject = "" if self._task.subject else named
             item.input = self._decode(event, self._task.input)
-            item.event_id = self._event_id(item.input, event) or item.event_id or _position_id(event)
+            item.event_id = self._event_id(item, event) or item.event_id or _position_id(event)
             item.subject = self._subject(item.input, event) if self._task.subject else item.event_id
         except Erase as erase:
             return _erased(item, erase)
@@ -146,12 +147,12 @@ class Reader:
         serializer = value.__pydantic_serializer__
         return str(serializer.to_json(value, include=self._shown, exclude_none=True), "utf-8")
 
-    def _event_id(self, value: Any, event: Record) -> str:
-        wanted = self._task.event_id
+    def _event_id(self, item: Item, event: Record) -> str:
+        value, wanted = item.input, self._task.event_id
+        if self._id_field:
+            return str(getattr(value, self._id_field) or "")
         if callable(wanted):
             return str(wanted(value, event))
-        if wanted:
-            return str(getattr(value, wanted) or "")
         return str(getattr(value, "event_id", None) or getattr(value, "id", None) or "")
 
     def _subject(self, value: Any, event: Record) -> str:

@@ -16,6 +16,7 @@ from penstock.flow.base import KINDS, Kind
 _MOST = 10**13
 _LONGEST_RESET_SECONDS = 120.0
 """No bucket holds more than a minute's limit: what claims to fill for longer was not said by the API."""
+_NAMES = [(kind, f"anthropic-ratelimit-{kind.replace('_', '-')}") for kind in KINDS]
 _WHOLE = re.compile(r"[0-9]{1,14}")
 
 
@@ -33,15 +34,14 @@ def read_limits(headers: Mapping[str, str]) -> dict[Kind, Seen]:
     """The limits that a reply names, by kind; empty where a proxy took the headers away or made them up."""
     seen: dict[Kind, Seen] = {}
     now = server_time(headers)
-    for kind in KINDS:
-        name = f"anthropic-ratelimit-{kind.replace('_', '-')}"
-        limit = _count(headers.get(f"{name}-limit"))
+    for kind, name in _NAMES:
+        limit = _count(headers.get(name + "-limit"))
         if not limit:
             continue
-        remaining = _count(headers.get(f"{name}-remaining"))
+        remaining = _count(headers.get(name + "-remaining"))
         if remaining is not None and remaining > limit:
             continue
-        seen[kind] = Seen(limit, remaining, _full_in(headers.get(f"{name}-reset"), now))
+        seen[kind] = Seen(limit, remaining, _full_in(headers.get(name + "-reset"), now))
     return seen
 
 
