@@ -57,7 +57,7 @@ class Item:
         self.partition = partition
         self.event_id = event_id
         self.input = input
-        """An instance of the task's input model."""
+        """An instance of the task's input model; None once nobody will look at it."""
         self.text = text
         """What a model is shown: one JSON value on one line (see `Task.render`)."""
         self.tokens = tokens
@@ -163,3 +163,8 @@ class Tier(Protocol):
     async def close(self) -> None:
         """Give back connections. Called once, when nothing is in flight."""
         ...
+
+
+def reads_input(tier: Tier) -> bool:
+    """Whether a tier looks at `Item.input`. One that only shows `Item.text` to somebody may say `reads_input = False`."""
+    return bool(getattr(tier, "reads_input", True))

@@ -75,6 +75,8 @@ class _Asked:
 class ClaudeTier:
     """Promises: one call per `answer` at most; every item ends in one outcome; every billed nanodollar is on one."""
 
+    reads_input = False
+
     def __init__(
         self, name: str, model: Model, client: ClaudeClient, gate: Gate, options: ClaudeOptions | None = None
     ) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
 from penstock.engine.batcher import Batcher, BatchLimits
 from penstock.engine.budget import held_until, over_budget
 from penstock.engine.guard import GuardOptions, make_guard
-from penstock.engine.hooks import through_hooks
+from penstock.engine.hooks import has_hooks, through_hooks
 from penstock.engine.isolation import halves
 from penstock.engine.pace import Pace
 from penstock.engine.repeating import Repeating
@@ -19,6 +19,7 @@ from penstock.engine.retry import RetryOptions, backoff_seconds
 from penstock.engine.stage import Stage
 from penstock.flow.retries import RetryBudget
 from penstock.outcome import WEATHER, Again, Answer, Deferred, Failure, FailureReason, Outcome
+from penstock.tier import reads_input
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator, Sequence
@@ -87,6 +88,8 @@ class Cascade:
             self._stage(index, step, tier)
             for index, (step, tier) in enumerate(zip(task.route.steps, tiers, strict=True))
         ]
+        self.looks_at_input = has_hooks(task) or any(map(reads_input, tiers))
+        """Whether `Item.input` is needed for an answer, or after it."""
         self.is_draining = False
         """No more company is waited for; what would be handed over or come back later is asked now."""
 

@@ -18,10 +18,15 @@ _OVERLAP_CHARS = 16
 _DETAIL_CHARS = 300
 
 
+def has_hooks(task: Task[Any, Any]) -> bool:
+    """Whether a hook is shown the event once it is answered."""
+    return task.validate is not None or task.finish is not None
+
+
 def through_hooks(task: Task[Any, Any], item: Item, answer: Answer) -> Outcome:
     """An answer that `validate` refuses is asked again; a hook that breaks ends its own item only."""
     output, charge = answer.output, answer.charge
-    if task.validate is None and task.finish is None and isinstance(output, task.output):
+    if not has_hooks(task) and isinstance(output, task.output):
         return answer
     hook = "validate"
     try:

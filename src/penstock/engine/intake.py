@@ -47,11 +47,15 @@ class Intake:
         checkpoint: Checkpoint[Ending],
         limits: IntakeLimits,
         ignored: Counter[str] | None = None,
+        *,
+        keeps_input: bool = True,
     ) -> None:
         self._task = task
         self._checkpoint = checkpoint
         self._limits = limits
         self._reader = Reader(task, ignored)
+        self._keeps_input = keeps_input
+        """Where nobody looks at `Item.input` any more it is let go at once: it is half of what an item in flight takes."""
         self._bytes = 0
         self._mean_bytes = 500.0
         self._paused: dict[Partition, str] = {}
@@ -104,6 +108,8 @@ class Intake:
             item.epoch = epoch
             item.size = size
             if outcome is None:
+                if not self._keeps_input:
+                    item.input = None
                 items.append(item)
             else:
                 endings.append(Ending(item, outcome))

@@ -12,6 +12,8 @@ from penstock.tier import ERASED
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from penstock.engine.cascade import Ending
+    from penstock.engine.checkpoint import Checkpoint
     from penstock.engine.commit import Committer
     from penstock.engine.intake import Intake
     from penstock.outcome import Outcome
@@ -19,12 +21,16 @@ if TYPE_CHECKING:
 
 
 def without_late(
-    items: Sequence[Item], outcomes: Sequence[Outcome], current: Sequence[bool], committer: Committer, intake: Intake
+    items: Sequence[Item],
+    outcomes: Sequence[Outcome],
+    checkpoint: Checkpoint[Ending],
+    committer: Committer,
+    intake: Intake,
 ) -> tuple[list[Item], list[Outcome]]:
     """What is left when the items are taken out whose partitions are ours no longer, or that were erased."""
     kept: list[tuple[Item, Outcome]] = []
-    for item, outcome, is_current in zip(items, outcomes, current, strict=True):
-        if is_current:
+    for item, outcome in zip(items, outcomes, strict=True):
+        if item.epoch == checkpoint.epoch(item.partition):
             kept.append((item, outcome))
             continue
         charges = [outcome.charge] if outcome.charge else []

@@ -89,9 +89,10 @@ class Pipeline:
         self._log = log
         self._options = options or PipelineOptions()
         self._checkpoint: Checkpoint[Ending] = Checkpoint(by_key=task.order == "key")
-        self._intake = Intake(task, self._checkpoint, self._options.intake, self.counts.headers_ignored)
         self._fetches = Fetches(task)
         self._cascade = Cascade(task, tiers, self._options.batch, self._options.retry, guard=self._options.guard)
+        limits, ignored = self._options.intake, self.counts.headers_ignored
+        self._intake = Intake(task, self._checkpoint, limits, ignored, keeps_input=self._cascade.looks_at_input)
         self._portion = Portion(task, log, shares)
         self._waits = Waits(task.name)
         self._holds = Holds(task.name, self._checkpoint)
@@ -254,9 +255,7 @@ class Pipeline:
             self._committer.pay_for_guard(charges)
         tally(self.counts, stage.step.name, outcomes, seconds)
         if changes != self._checkpoint.changes:
-            current = [self._checkpoint.epoch(item.partition) == item.epoch for item in items]
-            if not all(current):
-                items, outcomes = without_late(items, outcomes, current, self._committer, self._intake)
+            items, outcomes = without_late(items, outcomes, self._checkpoint, self._committer, self._intake)
         self._resolve(self._cascade.settle(stage, items, outcomes, seconds, together))
         if self._leaving:
             self._let_go(self._leaving)
