@@ -109,6 +109,38 @@ async def test_a_cut_connection_may_have_been_billed_and_a_refused_one_was_not()
     assert (refused.status, refused.kind, refused.sent) == (0, "unreachable", False)
 
 
+async def test_a_compressed_reply_is_a_reply() -> None:
+    """What a proxy or the API compresses is read like anything else."""
+
+    def packed(_: Any) -> web.Response:
+        response = message("packed")
+        response.enable_compression(web.ContentCoding.gzip)
+        return response
+
+    async with scripted(packed) as (api, client):
+        reply = await client.send(CALL)
+    assert isinstance(reply, Reply)
+    assert reply.text == "packed"
+    assert "gzip" in api.headers[0]["Accept-Encoding"]
+
+
+async def test_an_address_that_has_moved_is_followed() -> None:
+    """A gateway may send us elsewhere: the whole call goes there, and comes back answered."""
+    bodies = []
+
+    async def elsewhere(request: web.Request) -> web.StreamResponse:
+        bodies.append(await request.json())
+        if "moved" not in request.query:
+            return web.Response(status=307, headers={"location": "/v1/messages?moved=1"})
+        return message("here", headers={"Set-Cookie": "a=b"})
+
+    async with scripted(message) as (api, client):
+        api.respond_raw = elsewhere
+        reply = await client.send(CALL)
+    assert isinstance(reply, Reply)
+    assert (reply.text, bodies) == ("here", [CALL, CALL])
+
+
 GOOD = orjson.dumps(
     {
         "id": "m",

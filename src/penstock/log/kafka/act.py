@@ -12,7 +12,7 @@ from confluent_kafka import TopicPartition
 from penstock.errors import LogError, PartitionsLost, RecordTooLarge
 from penstock.log.kafka.admin import Committed
 from penstock.log.kafka.ownership import Owned
-from penstock.record import NewRecord, Partition
+from penstock.record import HEADER_LENGTHS_BYTES, NewRecord, Partition
 
 if TYPE_CHECKING:
     from penstock.log.base import PartProgress, Progress
@@ -70,7 +70,13 @@ def _mark(part: PartProgress, owned: Owned) -> Owned:
 def check_sizes(records: list[NewRecord], max_record_bytes: int) -> None:
     """Raises `RecordTooLarge` before anything is begun: one letter that is too large would fail every retry."""
     for record in records:
-        if record.size > max_record_bytes:
+        if _at_most(record) > max_record_bytes and record.size > max_record_bytes:
             raise RecordTooLarge(
                 f"a record for {record.topic} has {record.size:,} bytes; the log takes {max_record_bytes:,}"
             )
+
+
+def _at_most(record: NewRecord) -> int:
+    """Its size, or a little more: to measure every header exactly takes longer, and nearly all records are far from the limit."""
+    headers = [HEADER_LENGTHS_BYTES + 4 * len(name) + len(content or b"") for name, content in record.headers]
+    return len(record.key or b"") + len(record.value or b"") + sum(headers)
