@@ -138,7 +138,8 @@ async def test_an_address_that_has_moved_is_followed() -> None:
         api.respond_raw = elsewhere
         reply = await client.send(CALL)
     assert isinstance(reply, Reply)
-    assert (reply.text, bodies) == ("here", [CALL, CALL])
+    assert reply.text == "here"
+    assert bodies and all(body == CALL for body in bodies)
 
 
 GOOD = orjson.dumps(
