@@ -139,7 +139,8 @@ async def test_an_address_that_has_moved_is_followed() -> None:
         reply = await client.send(CALL)
     assert isinstance(reply, Reply)
     assert reply.text == "here"
-    assert bodies and all(body == CALL for body in bodies)
+    assert bodies
+    assert all(body == CALL for body in bodies)
 
 
 GOOD = orjson.dumps(
