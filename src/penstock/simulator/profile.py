@@ -190,8 +190,9 @@ def _read(listed: list[str], lowered: str) -> tuple[int, int, list[Marked]]:
     """Good words, bad words, and all marks with the mood in which they stand."""
     good = bad = mood = 0
     marked: list[Marked] = []
-    lookup = _TABLE.get
-    for change, marks in [entry for word in listed if (entry := lookup(word))]:
+    # Few words say anything: the others are passed over without a step of Python's.
+    for word in filter(_TABLE.__contains__, listed):
+        change, marks = _TABLE[word]
         if change:
             mood = change
             if change > 0:
@@ -221,7 +222,7 @@ def _script(lowered: str) -> str:
 
 def _language(listed: list[str]) -> str:
     """The language whose common words stand among the first ones most often."""
-    votes = sum([_VOTES.get(word, 0) for word in listed[:LANGUAGE_WORDS]])
+    votes = sum(map(_VOTES.__getitem__, filter(_VOTES.__contains__, listed[:LANGUAGE_WORDS])))
     best, most = "en", 0
     for language in _LANGUAGES:
         if not votes:
