@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 
 if TYPE_CHECKING:
-    from confluent_kafka.admin import AclOperation, ResourceType
+    from confluent_kafka.admin import AclOperation, AclPermissionType, ResourceType
 
     from penstock.log.kafka import KafkaLog
 
@@ -159,10 +159,29 @@ class GuardedBroker(KafkaBroker):
 
     def deny(self, kind: ResourceType, name: str, operation: AclOperation, *, is_prefix: bool = False) -> None:
         """A rule against everybody."""
-        from confluent_kafka.admin import AclBinding, AclPermissionType, AdminClient, ResourcePatternType
+        from confluent_kafka.admin import AclPermissionType
+
+        self._rule(kind, name, operation, AclPermissionType.DENY, is_prefix=is_prefix)
+
+    def allow_only(self, kind: ResourceType, name: str, operation: AclOperation) -> None:
+        """A rule for everybody: where there is one, nothing else is allowed."""
+        from confluent_kafka.admin import AclPermissionType
+
+        self._rule(kind, name, operation, AclPermissionType.ALLOW)
+
+    def _rule(
+        self,
+        kind: ResourceType,
+        name: str,
+        operation: AclOperation,
+        effect: AclPermissionType,
+        *,
+        is_prefix: bool = False,
+    ) -> None:
+        from confluent_kafka.admin import AclBinding, AdminClient, ResourcePatternType
 
         pattern = ResourcePatternType.PREFIXED if is_prefix else ResourcePatternType.LITERAL
-        rule = AclBinding(kind, name, pattern, "User:ANONYMOUS", "*", operation, AclPermissionType.DENY)
+        rule = AclBinding(kind, name, pattern, "User:ANONYMOUS", "*", operation, effect)
         admin = AdminClient({"bootstrap.servers": self.bootstrap})  # lives until its answer is there
         for future in admin.create_acls([rule]).values():
             future.result(10)

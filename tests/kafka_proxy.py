@@ -13,15 +13,18 @@ from typing import Literal
 
 END_TRANSACTION = 26
 """Kafka's number of the request that commits or aborts a transaction."""
+START_PRODUCER = 22
+"""Of the request by which a transactional producer starts, and ends what its predecessor left open."""
 
 
 class Proxy:
-    """Passes everything on, except the first request of the kind to be lost, or its answer; that connection then is mute."""
+    """Passes everything on, except the first request of the kind to be lost, or its answer, and every request of kinds that are swallowed."""
 
     def __init__(self, broker_port: int) -> None:
         self._broker_port = broker_port
         self._lost: Literal["request", "answer"] | None = None
         self._kind = -1
+        self._swallowed: frozenset[int] = frozenset()
         self.has_lost = asyncio.Event()
         self._is_gone = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -30,6 +33,10 @@ class Proxy:
         """From now on, once."""
         self._lost, self._kind = what, kind
         self.has_lost.clear()
+
+    def swallow(self, *kinds: int) -> None:
+        """From now on, every request of these kinds is lost: to its client the broker is slow. None: all pass again."""
+        self._swallowed = frozenset(kinds)
 
     async def connected(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
         """One connection of a client, for as long as both ends hold it."""
@@ -72,6 +79,8 @@ class Proxy:
                 if what == "request":
                     continue
                 mute_answers.add(correlation)
+            elif kind in self._swallowed:
+                continue
             to_broker.write(frame)
             await to_broker.drain()
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import KafkaError, KafkaException
 
-from penstock.errors import LogError, LogUnavailable, PartitionsLost, PenstockError
+from penstock.errors import LogError, LogUnavailable, PartitionsLost, PenstockError, SettingsError, TopicMissing
 from penstock.log.kafka import faults
 from penstock.log.kafka.act import Act, check_sizes, composed, records_of
 from penstock.log.kafka.connection import Connection, logger
@@ -156,19 +156,47 @@ class Committer:
                 time.sleep(RETRY_WAIT_SECONDS)
 
     def _was_written(self, act: Act) -> bool:
-        """Offsets that the act moves tell it; where it moves none, its last record does."""
+        """Its records tell it, whoever owns its partitions by now. Only where they cannot does the group's progress.
+
+        A worker may sleep between its commit and this look. The next owner has moved the group on meanwhile, or has stopped
+        at the very place where we wanted to be, with answers of its own: by progress alone what happened would seem not to
+        have, and what did not would seem to. Both would break law 9.
+        """
         wait = self._options.transaction_timeout_seconds + STABLE_SLACK_SECONDS
         while True:
             try:
-                if act.changed:
-                    found = self._admin.committed(self._group, sorted(act.changed), wait)
-                    return any(found.get(p) == act.progress[p].committed for p in act.changed)
-                # Without a report of its last record the commit was never sent; without records it may be repeated.
-                return self._report.last is not None and self._reader.has_committed(self._report.last, wait)
+                if not act.records:  # nothing was paid for, and the same again does no harm
+                    return self._stands_where(act, wait)
+                if self._report.last is None:  # then the commit was never sent
+                    return False
+                is_visible = self._is_visible(wait)
+                return self._stands_where(act, wait) if is_visible is None else is_visible
             except LogUnavailable as error:
                 if self._is_stopping:
                     raise LogError(f"closed while the outcome of a commit was unknown: {error}") from error
                 time.sleep(RETRY_WAIT_SECONDS)
+
+    def _is_visible(self, wait: float) -> bool | None:
+        """Whether committed readers see the act's records; None where not one of its topics can tell.
+
+        One of each topic: results may be closed to us or deleted by now, and compaction may have taken what another replaced.
+        """
+        is_visible = None
+        for position in self._report.one_of_each_topic:
+            try:
+                seen = self._reader.has_committed(position, wait)
+            except (SettingsError, TopicMissing) as error:
+                logger.warning("what became of a commit cannot be seen in topic %s: %s", position.topic, error)
+                continue
+            if seen:
+                return True
+            is_visible = is_visible if seen is None else False
+        return is_visible
+
+    def _stands_where(self, act: Act, wait: float) -> bool:
+        """Whether the group's progress is the act's own, in any partition that it moves."""
+        found = self._admin.committed(self._group, sorted(act.changed), wait)
+        return any(found.get(p) == act.progress[p].committed for p in act.changed)
 
     def _consequence(self, error: KafkaError, act: Act) -> PenstockError:
         """What the engine is told when nothing was written."""

@@ -54,13 +54,19 @@ class Reader:
             self._place(partition, start)
             return self._collected(partition, end, max_records)
 
-    def has_committed(self, position: Position, wait_seconds: float) -> bool:
-        """Whether the record at a position became visible; waits until its transaction is over."""
+    def has_committed(self, position: Position, wait_seconds: float) -> bool | None:
+        """Whether the record at a position became visible; waits until its transaction is over. None: nobody can tell any more,
+        since what is kept begins behind it, or ends before it (the topic was made again).
+        """
         partition = Partition(position.topic, position.partition)
         end = self._end_beyond(partition, position.offset, wait_seconds)
         if end <= position.offset:
+            if self._admin.highs([partition])[partition] <= position.offset:
+                return None
             raise LogUnavailable(f"a transaction in {partition.topic}/{partition.number} stays open")
-        return any(record.offset == position.offset for record in self.read(partition, position.offset, 1))
+        if any(record.offset == position.offset for record in self.read(partition, position.offset, 1)):
+            return True
+        return None if self._admin.lows([partition])[partition] > position.offset else False
 
     def close(self) -> None:
         """Give back the consumer."""

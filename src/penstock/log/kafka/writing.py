@@ -34,6 +34,14 @@ class Report:
         """The last offset written in each partition."""
         return {Partition(*place): offset for place, offset in self._last_of.items()}
 
+    @property
+    def one_of_each_topic(self) -> list[Position]:
+        """A record in each topic that was written to, the act's last record first."""
+        found = {} if self.last is None else {self.last.topic: self.last}
+        for (topic, number), offset in self._last_of.items():
+            found.setdefault(topic, Position(topic, number, offset))
+        return list(found.values())
+
     def told(self, error: KafkaError | None, message: Any) -> None:
         """Of one record."""
         if error is None:
