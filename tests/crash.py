@@ -192,6 +192,7 @@ class Stage:
         for worker in self.workers:
             if worker.process is not None and worker.process.poll() is None:
                 worker.signal(signal.SIGABRT)
+                worker.signal(signal.SIGCONT)  # a zombie may be asleep
                 await worker.stopped()
             code = worker.process.returncode if worker.process is not None else None
             words.append(f"{worker.name} (exit {code}): {worker.log_file.read_text(errors='replace')[-6000:]}")

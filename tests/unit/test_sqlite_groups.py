@@ -96,6 +96,22 @@ async def test_who_was_taken_for_dead_cannot_commit(log, other, path) -> None:
     assert {a.done for w in (one, two) for a in w.owned.values()} == {OffsetMap(0)}
 
 
+async def test_a_loss_between_a_commit_and_its_act_is_told_as_one(log, path) -> None:
+    """What is lost after a commit was asked for and before its act begins is `PartitionsLost`, like any other loss: the worker goes on."""
+    topic, results, group = await made_topic(log, 2), await made_topic(log, 1), unique("g")
+    await log.append(numbered(topic, 6))
+    one = await Worker.joined(log, group, topic)
+    await one.read_count(6)
+    progress = one.progress(NewRecord(results, b"k", b"stale"))
+    expel(path, group)
+    committing = asyncio.ensure_future(one.consumer.commit(progress))
+    await asyncio.sleep(0)  # the commit is asked for, the act has not begun
+    one.consumer.held.clear()  # as when the membership hears of it
+    with pytest.raises(PartitionsLost):
+        await committing
+    assert await all_records(log, results) == []
+
+
 async def test_a_partition_that_went_and_came_back_is_not_the_same(log, path) -> None:
     """Work begun under an older lease is refused even if the same worker owns the partition again: the epoch tells."""
     topic, group = await made_topic(log, 1), unique("g")

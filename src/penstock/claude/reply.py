@@ -66,7 +66,8 @@ def read_entries(text: str, *, cut: bool) -> Entries | None:
         key = entry.get("i") if isinstance(entry, dict) else None
         if not isinstance(key, str):
             continue
-        if by_id.setdefault(key, entry) != entry:
+        known = by_id.setdefault(key, entry)
+        if known is not entry and known != entry:
             contradicted.add(key)
     return Entries(by_id, frozenset(contradicted))
 

@@ -156,15 +156,18 @@ class SqliteConsumer:
         unknown = [part.partition for part in progress.parts if part.partition not in self.held]
         if unknown:
             raise PartitionsLost(unknown)
+        # Looked up now: a partition that is lost before the act's first step is the act's to refuse.
+        held = [self.held[part.partition] for part in progress.parts]
         parts = [self._part_write(part) for part in progress.parts]
         appends = [record for part in progress.parts for record in part.appends]
         appends += progress.appends
         check_sizes(appends, self.max_record_bytes)
-        await asyncio.shield(asyncio.ensure_future(self._commit(progress, parts, appends)))
+        await asyncio.shield(asyncio.ensure_future(self._commit(progress, held, parts, appends)))
 
-    async def _commit(self, progress: Progress, parts: list[PartWrite], appends: list[NewRecord]) -> None:
+    async def _commit(
+        self, progress: Progress, held: list[Held], parts: list[PartWrite], appends: list[NewRecord]
+    ) -> None:
         shared, seat, now_ms = self._shared, self.seat, self._shared.wall_ms()
-        held = [self.held[part.partition] for part in progress.parts]
         try:
             await shared.writer.run(group.commit, shared.write_catalogue, seat, parts, appends, now_ms)
         except PartitionsLost:
