@@ -39,6 +39,8 @@ SHIPPED: Tasks = MappingProxyType({"review_moderation:moderator": moderator, "re
 
 
 MOST_CLIENT_FAULTS = 4
+NOBODY_ANSWERS = 2, "error: no Kafka broker answers"
+"""Exit code and last words of a worker whose first connection fails."""
 
 
 class Eyes:
@@ -177,9 +179,13 @@ class Stage:
         """Start a worker again that died of its client library, as any supervisor would; and say so.
 
         It follows a null pointer now and then where a connection to a broker comes or goes, or finds an assertion false.
+        One that starts just while the broker is away says that nobody answers there, and is started again too.
         """
         for worker in self.workers:
             code = worker.process.poll() if worker.process is not None else None
+            if code == NOBODY_ANSWERS[0] and worker.last_words().startswith(NOBODY_ANSWERS[1]):
+                print(f"{worker.name} found no broker when it started; started again")
+                worker.start()
             if code in CLIENT_FAULTS and len(self.client_faults) < MOST_CLIENT_FAULTS:
                 print(f"{worker.name} ended by signal {-code} in its client library; started again")
                 self.client_faults.append(worker.name)

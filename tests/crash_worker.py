@@ -74,6 +74,10 @@ class WorkerProcess:
                 stderr=out,
             )
 
+    def last_words(self) -> str:
+        """The last line that it wrote."""
+        return (self.log_file.read_text(errors="replace").splitlines() or [""])[-1]
+
     def signal(self, number: int) -> None:
         """Send a signal to this process, which we started."""
         assert self.process is not None
