@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ class HeldTier(ScriptedTier):
     def __init__(self, directory: Path | None = None) -> None:
         super().__init__(max_calls=100_000)
         self.is_let = asyncio.Event()
+        self._is_let_in: dict[int, asyncio.Event] = defaultdict(asyncio.Event)
         self._directory = directory
 
     async def answer(self, task: Task[Any, Any], items: Sequence[Item]) -> list[Outcome]:
@@ -33,18 +35,23 @@ class HeldTier(ScriptedTier):
             with (self._directory / "asked").open("a") as asked:
                 asked.writelines(f"{item.partition.number} {item.offset}\n" for item in items)
         if any(item.input.text.startswith("hold") for item in items):
-            await self._until_let()
+            await self._until_let(items[0].partition.number)
         return await super().answer(task, items)
 
-    def let(self) -> None:
-        """Answer."""
-        self.is_let.set()
+    def let(self, partition: int | None = None) -> None:
+        """Answer; or only what is asked for one partition."""
+        (self.is_let if partition is None else self._is_let_in[partition]).set()
 
-    async def _until_let(self) -> None:
+    async def _until_let(self, partition: int) -> None:
         while self._directory is not None and not (self._directory / "let").exists():  # noqa: ASYNC110
             await asyncio.sleep(0.05)
         if self._directory is None:
-            await self.is_let.wait()
+            either = [asyncio.ensure_future(event.wait()) for event in (self.is_let, self._is_let_in[partition])]
+            try:
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for waiting in either:
+                    waiting.cancel()
 
 
 async def main(log_setting: str, directory: Path, options: dict[str, Any]) -> None:

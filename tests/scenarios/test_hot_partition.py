@@ -274,3 +274,42 @@ async def test_retention_overtakes_a_held_partition(unread_lost: str, caplog):
     assert set(ground.ended.values()) == {1}
     assert f"offsets {loss['first']} to 28999" in caplog.text
     await ground.log.close()
+
+
+@pytest.mark.kafka
+async def test_a_loss_stops_the_worker_only_after_what_it_had_read(caplog):
+    """Law 4: records that wait for room in the map of another partition, deleted too meanwhile, are asked before the worker ends."""
+    bootstrap = session_broker().bootstrap
+    ground = Ground(f"kafka:{bootstrap}", f"kept-aside-{id(caplog):x}")
+    await ground.prepare()
+    for partition in (HOT, 1):
+        await ground.send(partition, ["hold", "quick"] * 15_000)
+    tier = HeldTier()
+    pipeline = ground.pipeline(tier, max_batch_items=1)
+    work = asyncio.create_task(pipeline.run(asyncio.Event()))
+
+    async def both_are_full() -> bool:
+        return pipeline.reading().paused == {"offset_map": 2}
+
+    try:
+        await until(both_are_full, PATIENCE_SECONDS)
+        places = [TopicPartition(ground.name, partition, 29_000) for partition in (HOT, 1)]
+        admin = AdminClient({"bootstrap.servers": bootstrap})
+        for deleted in admin.delete_records(places).values():
+            deleted.result(30)
+        tier.let(HOT)
+        await until(said("labeler stops: retention deleted", caplog), PATIENCE_SECONDS)
+        tier.let()
+        with pytest.raises(RecordsLost, match=f"{ground.name}/0"):
+            await work
+    finally:
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+    ended = await ground.look()
+    assert set(ended.values()) == {1}
+    assert len(ended) == pipeline.counts.records
+    assert {partition for partition, _ in ended} == {HOT, 1}
+    for partition in (HOT, 1):
+        offsets = {offset for number, offset in ended if number == partition}
+        assert offsets == set(range(len(offsets)))
+    await ground.log.close()

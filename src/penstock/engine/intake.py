@@ -125,7 +125,7 @@ class Intake:
 
         Returns records that were put aside and may be tried now: `read` takes them before anything newer.
         """
-        late = self._fetch_aside()
+        late = self.aside_with_room()
         for partition in self._checkpoint.partitions():
             why = self._why_full(partition)
             if why:
@@ -156,16 +156,22 @@ class Intake:
         """Partitions that are not read now, and why: `offset_map` or `key_order`."""
         return dict(self._paused)
 
-    def _put_aside(self, partition: Partition, record: Record) -> None:
-        self._aside.setdefault(partition, []).append(record)
-        self._bytes += record.size
+    @property
+    def has_aside(self) -> bool:
+        """Whether records were read and not begun."""
+        return bool(self._aside)
 
-    def _fetch_aside(self) -> list[Record]:
+    def aside_with_room(self) -> list[Record]:
+        """Records that were put aside and may be tried now."""
         late: list[Record] = []
         for partition in [p for p in self._aside if self._map_room.is_ample(p)]:
             late += self._aside.pop(partition)
         self._bytes -= sum(record.size for record in late)
         return late
+
+    def _put_aside(self, partition: Partition, record: Record) -> None:
+        self._aside.setdefault(partition, []).append(record)
+        self._bytes += record.size
 
     def _why_full(self, partition: Partition) -> str:
         if partition in self._aside:

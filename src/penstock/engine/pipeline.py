@@ -33,6 +33,7 @@ from penstock.engine.portion import Portion
 from penstock.engine.readings import Reading, StageReading, oldest_seconds
 from penstock.engine.retry import RetryOptions
 from penstock.engine.tally import tally
+from penstock.engine.unpaid import take_unpaid
 from penstock.engine.waits import Waits
 from penstock.errors import LogUnavailable, RecordsLost, UserError
 from penstock.telemetry.counts import Counts
@@ -300,8 +301,7 @@ class Pipeline:
 
     async def _drain(self, leaving: set[Partition], deadline: float, *, is_last: bool = False) -> None:
         self._leaving |= leaving
-        if not isinstance(self._fault, RecordsLost):
-            self._let_go(leaving)
+        self._let_go(leaving)
         self._cascade.hurry(leaving)
         # What is being asked may still come back.
         while (
@@ -319,22 +319,13 @@ class Pipeline:
         return self._fault is not None and not isinstance(self._fault, RecordsLost)
 
     def _let_go(self, leaving: set[Partition]) -> None:
-        """Drop the items of leaving partitions that cost nothing yet; what was paid for is asked to its end."""
+        """Drop the items of leaving partitions that cost nothing yet; what was paid for is asked to its end.
 
-        def is_unpaid(item: Item) -> bool:
-            return item.partition in leaving and not item.charges and not item.attempts
-
-        unpaid: dict[Partition, set[int]] = {}
-        for item in self._cascade.waiting():
-            if is_unpaid(item):
-                unpaid.setdefault(item.partition, set()).add(item.offset)
-        gone = {
-            (partition, offset)
-            for partition, offsets in unpaid.items()
-            for offset in self._checkpoint.drop(partition, offsets)
-        }
-        for item in self._cascade.discard(lambda item: (item.partition, item.offset) in gone):
-            self._intake.release(item)
+        After a loss all are: what was read may stand nowhere else any more.
+        """
+        if not isinstance(self._fault, RecordsLost):
+            for item in take_unpaid(leaving, self._cascade, self._checkpoint):
+                self._intake.release(item)
 
     def _forget(self, partitions: set[Partition], why: str) -> None:
         self._committer.forget(partitions, why)
@@ -355,9 +346,21 @@ class Pipeline:
                 self._stop_with(error)
         self._cascade.is_draining = True
         deadline = time.monotonic() + self._options.drain_seconds
+        if isinstance(self._fault, RecordsLost):
+            await self._take_rest(deadline)
         await self._drain(set(self._checkpoint.partitions()), deadline, is_last=True)
         if self._calls:  # nobody waits for their answers any more, but their cost must be known
             await asyncio.wait(self._calls, timeout=max(0.0, deadline - time.monotonic()))
+
+    async def _take_rest(self, deadline: float) -> None:
+        """What was read and not begun: after a loss it may stand nowhere else any more."""
+        while time.monotonic() < deadline:
+            for records in (self._decodable(()), self._intake.aside_with_room()):
+                if records:
+                    self._take(records)
+            if not (self._fetches.is_holding or self._intake.has_aside):
+                return
+            await asyncio.sleep(0.01)
 
     async def _leave(self, consumer: Consumer, loops: Sequence[asyncio.Task[None]]) -> None:
         """Give up what did not come back in time, write down what it cost, and leave the group."""

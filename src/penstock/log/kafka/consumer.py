@@ -13,7 +13,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from penstock.errors import LogError
+from penstock.errors import LogError, RecordsLost
 from penstock.log.kafka.act import MAX_METADATA_BYTES
 from penstock.log.kafka.committer import Committer, OldGeneration
 from penstock.log.kafka.connection import logger
@@ -117,16 +117,23 @@ class KafkaConsumer:
             await asyncio.sleep(REBALANCE_STEP_SECONDS)
 
     async def _poll(self, max_records: int, timeout_seconds: float) -> list[Record]:
-        ready = self._held.count(self._paused)
+        try:
+            await self._fill(max_records, timeout_seconds)
+        except RecordsLost:
+            if not self._held:  # what was taken before may stand nowhere else any more: it is handed out first
+                raise
+        return self._held.take(max_records, self._paused)
+
+    async def _fill(self, max_records: int, timeout_seconds: float) -> None:
         if max_records == 0:
-            await self._serve(timeout_seconds)
-            return []
+            return await self._serve(timeout_seconds)
+        ready = self._held.count(self._paused)
         room = max_records - ready
         if room > 0:
             await self._on_thread(self._membership.take, room, 0.0 if ready else timeout_seconds)
         elif time.monotonic() - self._served_at > SERVE_SECONDS:
             await self._on_thread(self._membership.serve, 0.0)
-        return self._held.take(max_records, self._paused)
+        return None
 
     async def _serve(self, timeout_seconds: float) -> None:
         rest = self._served_at + SERVE_SECONDS - time.monotonic()
