@@ -55,7 +55,7 @@ async def test_a_cluster_that_has_everything_is_well():
     task = a_task()
     await made(bootstrap, task)
     found = await seen(bootstrap, task)
-    assert {finding.status for finding in found.values()} == {"ok"}, found
+    assert [finding for finding in found.values() if finding.status != "ok"] == []
     looks = {"broker", "version", "delivery", "transactions", "clock", "disk"}
     assert found.keys() >= {f"log {name}" for name in looks} | {f"group {task.group}", f"topic {task.reads}"}
     assert "4.0 or newer" in found["log version"].seen

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from sqlalchemy import select, update
+from sqlalchemy import text as sql
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from penstock.errors import SettingsError, SinkAway
@@ -330,6 +332,28 @@ async def test_a_restart_keeps_the_outbox(shop: Shop) -> None:
         await until(lambda: shop.receiver.events() == ["a", "b"], "it arrived")
     finally:
         await sink.close()
+
+
+@pytest.mark.slow
+async def test_what_is_claimed_while_a_process_stops_is_given_back(receiver: Receiver, postgres: Any) -> None:
+    """A claim that is under way when its process is told to stop holds nothing up: the next process may send it at once."""
+    shop = Shop(receiver, postgres.make())
+    upgrade(shop.engine)
+    receiver.script = of_event("b", 500)
+    feed = Feeder()
+    sink = shop.sink(wait_seconds=3_600)
+    await sink.open()
+    await sink.deliver(deliveries([feed.result("a"), feed.result("b")]))
+    with shop.engine.begin() as writer:  # the claim waits for it, and will find the message due
+        writer.execute(sql("LOCK TABLE webhook_messages IN EXCLUSIVE MODE"))
+        writer.execute(update(webhook_messages).values(next_at=datetime.now(UTC) - timedelta(hours=1)))
+        await asyncio.sleep(0.5)
+        closing = asyncio.create_task(sink.close())
+        await asyncio.sleep(0.2)
+    await closing
+    with shop.engine.connect() as reader:
+        assert reader.execute(select(webhook_messages.c.claimed_until)).scalars().all() == [None]
+    shop.engine.dispose()
 
 
 async def test_a_paused_endpoint_is_left_alone(shop: Shop, log: SqliteLog) -> None:

@@ -78,7 +78,7 @@ class Resender:
         if await self._ask(self._outbox.disabled) is not None:
             return False
         lease_seconds = 2 * self._options.timeout_seconds + WEATHER_SECONDS
-        due: list[Waiting] = await self._ask(self._outbox.claim, self._options.max_concurrent, lease_seconds)
+        due = await self._claimed(lease_seconds)
         untried = {one.id: one for one in due}
         try:
             await self._try(untried)
@@ -86,6 +86,17 @@ class Resender:
             if untried:  # told to stop, or their lane stands
                 await self._ask(self._outbox.release, list(untried))
         return bool(due)
+
+    async def _claimed(self, lease_seconds: float) -> list[Waiting]:
+        claim = asyncio.ensure_future(self._ask(self._outbox.claim, self._options.max_concurrent, lease_seconds))
+        try:
+            found: list[Waiting] = await asyncio.shield(claim)
+        except asyncio.CancelledError:
+            # It goes on in its thread, and nobody would get what it claims before the lease is over.
+            if late := await claim:
+                await self._ask(self._outbox.release, [one.id for one in late])
+            raise
+        return found
 
     async def _try(self, untried: dict[str, Waiting]) -> None:
         """What was tried is taken out."""
@@ -103,7 +114,8 @@ class Resender:
         for message_id in taken:
             del untried[message_id]
         for parcel, reply in found.failed:
-            await self._failed(untried.pop(parcel.message.id), reply)
+            await self._failed(untried[parcel.message.id], reply)
+            del untried[parcel.message.id]
         if found.is_bad_weather:
             for one in list(untried.values()):
                 await self._wait(untried.pop(one.id), "waits for the weather", WEATHER_SECONDS)

@@ -139,13 +139,15 @@ class WebhookSink(Sink):
 
     async def close(self) -> None:
         """What waits stays in the database."""
-        if self._resending is not None:
-            self._resending.cancel()
-            await asyncio.gather(self._resending, return_exceptions=True)
-            self._resending = None
+        resending, self._resending = self._resending, None
+        if resending is not None:
+            resending.cancel()
+            await asyncio.wait([resending], timeout=self.close_seconds / 2)  # it gives back what it has claimed
         await self._post.close()
         if self._engine is not None:
-            await self._cutter.end(self._thread, seconds=self.close_seconds)
+            await self._cutter.end(self._thread, seconds=self.close_seconds / 2)
+        if resending is not None:
+            await asyncio.gather(resending, return_exceptions=True)
 
     def samples(self) -> Iterable[Sample]:
         """Attempts, and what waits."""
