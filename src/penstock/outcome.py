@@ -90,6 +90,8 @@ class Answer:
     confidence: Confidence
     by: Responder
     charge: Charge | None = None
+    json: bytes = b""
+    """`output` as JSON, where it is known already: then it is not made once more."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from pydantic import BaseModel, field_validator
 from penstock.claude.models import Tokens
 from penstock.claude.reply import Reply, outcomes, read_entries
 from penstock.claude.schema import make_form
+from penstock.claude.verdicts import Verdicts
 from penstock.outcome import Again, Answer, Charge, Failure, Outcome, Responder
 from penstock.record import Partition, Record
 from penstock.task import Task
@@ -56,7 +57,7 @@ def reply(text: str, stop_reason: str | None = "end_turn", **fields: Any) -> Rep
 def settle(said: Reply, ids: list[str], task: Task = TASK, text: str = "fine") -> list[Outcome]:
     items = [item(n, text) for n in range(len(ids))]
     charges = [Charge("req_1", "claude-haiku-5-5", n, 1, 0, 0, 1) for n in range(len(ids))]
-    ended = outcomes(task, FORM, items, ids, said, BY, charges)
+    ended = outcomes(task, Verdicts(task, FORM), items, ids, said, BY, charges)
     assert len(ended) == len(items)
     assert [o.charge for o in ended] == charges
     return ended

@@ -14,7 +14,7 @@ import orjson
 from pydantic import ValidationError
 
 from penstock.claude.models import Tokens
-from penstock.claude.schema import Form
+from penstock.claude.verdicts import Verdicts
 from penstock.outcome import Again, Answer, Charge, Failure, Outcome, Responder
 from penstock.task import Task
 from penstock.tier import Item
@@ -98,7 +98,7 @@ def _complete_entries(text: str) -> list[Any] | None:
 
 def outcomes(
     task: Task[Any, Any],
-    form: Form,
+    verdicts: Verdicts,
     items: Sequence[Item],
     ids: Sequence[str],
     reply: Reply,
@@ -125,7 +125,7 @@ def outcomes(
         elif key in entries.contradicted:
             ended.append(Again("invalid_output", detail="answered twice, not alike", charge=charge))
         else:
-            ended.append(_judge(task, form, entry, by, charge))
+            ended.append(_judge(task, verdicts, entry, by, charge))
     return ended
 
 
@@ -148,11 +148,11 @@ def _unanswered(reply: Reply, charge: Charge | None, *, readable: bool, cut: boo
     return Again("missing", detail="the reply has no entry for it", split=split, charge=charge)
 
 
-def _judge(task: Task[Any, Any], form: Form, entry: dict[str, Any], by: Responder, charge: Charge | None) -> Outcome:
+def _judge(
+    task: Task[Any, Any], verdicts: Verdicts, entry: dict[str, Any], by: Responder, charge: Charge | None
+) -> Outcome:
     try:
-        content, confidence = form.read(entry)
-        # What `model_validate_json` does, without its arguments: this runs for every event.
-        output = task.output.__pydantic_validator__.validate_json(orjson.dumps(content))
+        output, confidence, as_json = verdicts.read(entry)
     except ValidationError as error:
         errors = error.errors(include_url=False, include_input=False, include_context=False)
         wrong = [f"{'.'.join(map(str, e['loc'])) or 'output'}: {e['type']}" for e in errors]
@@ -161,7 +161,7 @@ def _judge(task: Task[Any, Any], form: Form, entry: dict[str, Any], by: Responde
         return Again("invalid_output", detail=str(error), charge=charge)
     except Exception as error:  # noqa: BLE001  # a validator of the user's model
         return _hook_failed(task.output.__name__, error, charge)
-    return Answer(output, confidence, by, charge)
+    return Answer(output, confidence, by, charge, as_json)
 
 
 def _hook_failed(hook: str, error: Exception, charge: Charge | None) -> Failure:

@@ -14,6 +14,7 @@ from penstock.claude.expectation import Expectation
 from penstock.claude.models import Model
 from penstock.claude.prompt import Prompt, event_tokens, fresh_ids, most_tokens
 from penstock.claude.reply import Reply, outcomes
+from penstock.claude.verdicts import Verdicts
 from penstock.claude.warmth import Warmth
 from penstock.errors import BudgetSpent, TierStopped
 from penstock.flow.base import KINDS, Cause, Clock, Estimate, Usage, Wait
@@ -54,11 +55,12 @@ _CLAIM_SECONDS = 0.02
 class _Asked:
     """What this tier keeps of one task."""
 
-    __slots__ = ("expectation", "has_answered", "prompt", "rejected", "task", "warmth")
+    __slots__ = ("expectation", "has_answered", "prompt", "rejected", "task", "verdicts", "warmth")
 
     def __init__(self, task: Task[Any, Any], model: Model, options: ClaudeOptions, clock: Clock) -> None:
         self.task = task
         self.prompt = Prompt(task, model, effort=options.effort, cache_ttl=options.cache_ttl)
+        self.verdicts = Verdicts(task, self.prompt.form)
         self.expectation = Expectation(
             model, self.prompt.form.size, self.prompt.tokens, thinks=model.thinks(options.effort)
         )
@@ -225,7 +227,7 @@ class ClaudeTier:
             asked.expectation.learn(len(items), event_tokens(items), tokens, cut=reply.stop_reason in _CUT)
         by = self._responder(reply, asked.prompt.version)
         charges = _charges(items, reply, nanousd)
-        return outcomes(asked.task, asked.prompt.form, items, ids, reply, by, charges)
+        return outcomes(asked.task, asked.verdicts, items, ids, reply, by, charges)
 
     def _failed(
         self, asked: _Asked, items: Sequence[Item], permit: Permit, trouble: Trouble, replies: int

@@ -41,7 +41,7 @@ def through_hooks(task: Task[Any, Any], item: Item, answer: Answer) -> Outcome:
         return _failed(f"{hook} raised {type(error).__name__}", charge)
     if not isinstance(output, task.output):
         return _failed(f"{hook} returned {type(output).__name__} where {task.output.__name__} is wanted", charge)
-    return answer if output is answer.output else replace(answer, output=output)
+    return answer if output is answer.output else replace(answer, output=output, json=b"")
 
 
 def _failed(detail: str, charge: Charge | None) -> Failure:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from pydantic import BaseModel
@@ -41,6 +41,7 @@ HEADROOM_BYTES = 16_384
 _PLACE = b"\x01"
 """Of a value in a form. In JSON it never stands as itself."""
 _TEXT, _INT = orjson.Fragment(_PLACE + b"b"), orjson.Fragment(_PLACE + b"d")
+_HEX = orjson.Fragment(b'"' + _PLACE + b'b"')
 
 
 class Publisher:
@@ -51,6 +52,8 @@ class Publisher:
         self._max_record_bytes = max_record_bytes
         self._forms: dict[tuple[Responder, str, str], bytes] = {}
         self._latest: tuple[Responder | None, str, bytes] = (None, "", b"")
+        self._call = ("", b'""')
+        """The latest call's id, and the same as JSON."""
         self._head = (
             ("content-type", b"application/json"),
             ("ce_specversion", b"1.0"),
@@ -95,14 +98,14 @@ class Publisher:
         if type(answer) is not Answer:
             return ending
         try:
-            output = _json(answer.output)
+            output = answer.json or _json(answer.output)
         except (TypeError, ValueError):  # told where the result is made
             return ending
         record = item.record
         bytes_at_most = len(output) + record_size(record.key, None, record.headers) + 200 * len(item.charges)
         if bytes_at_most + 4 * HEADROOM_BYTES < self._max_record_bytes:
             item.record = Record(*record[:4], None, *record[5:])  # `_replace` takes three times as long
-        return Ending(item, Answer(_Encoded(output), answer.confidence, answer.by, answer.charge))
+        return Ending(item, Answer(None, answer.confidence, answer.by, answer.charge, output))
 
     def waste(self, charges: Iterable[Charge], why: str) -> list[NewRecord]:
         """Calls that were paid and whose answers nobody will see: one record per call (law 9)."""
@@ -124,7 +127,7 @@ class Publisher:
 
     def _result(self, item: Item, answer: Answer, now_ms: int, *, lane: str) -> NewRecord:
         record = item.record
-        result_id = ending_id(self._task, item)
+        result_id = ending_id(self._task, item).encode()
         try:
             content = self._value(item, answer, now_ms, result_id, lane)
         except (TypeError, ValueError) as error:  # a tier or hook of the user's made it
@@ -132,7 +135,7 @@ class Publisher:
             return self._letter(item, failure, now_ms)
         headers: Headers = (
             *self._head,
-            ("ce_id", result_id.encode()),
+            ("ce_id", result_id),
             ("ce_subject", (item.subject or item.event_id).encode("utf-8", "backslashreplace")),
         )
         if record.headers:
@@ -148,7 +151,7 @@ class Publisher:
             return self._letter(item, Failure("too_large", detail), now_ms)
         return result
 
-    def _value(self, item: Item, answer: Answer, now_ms: int, result_id: str, lane: str) -> bytes:
+    def _value(self, item: Item, answer: Answer, now_ms: int, result_id: bytes, lane: str) -> bytes:
         """As JSON. Written into a form: a dictionary and its way through a serialiser take twice as long."""
         record, charges = item.record, item.charges
         by, topic, form = self._latest
@@ -158,15 +161,17 @@ class Publisher:
                 self._latest = answer.by, record.topic, form
         if len(charges) == 1:
             call_id, _, nanousd, *tokens = charges[0]
-            calls = b"[%b,%d]" % (orjson.dumps(call_id), nanousd)
+            if call_id is not self._call[0]:  # one for all items of a call
+                self._call = call_id, orjson.dumps(call_id)
+            calls = b"[%b,%d]" % (self._call[1], nanousd)
         else:
             _, _, nanousd, *tokens = _total(charges)
             calls = b",".join(b"[%b,%d]" % (orjson.dumps(c.call_id), c.nanousd) for c in charges)
         return form % (
-            orjson.dumps(result_id),
+            result_id,
             event_id := orjson.dumps(item.event_id),
-            orjson.dumps(item.subject) if item.subject else event_id,
-            _json(answer.output),
+            orjson.dumps(item.subject) if item.subject and item.subject is not item.event_id else event_id,
+            answer.json or _json(answer.output),
             orjson.dumps(answer.confidence),
             item.attempts,
             *tokens,
@@ -185,7 +190,7 @@ class Publisher:
         """A result as `bytes % values` wants it: with places for what differs from event to event."""
         task = self._task
         value = {
-            "id": _TEXT,
+            "id": _HEX,
             "event_id": _TEXT,
             "subject": _TEXT,
             "task": task.name,
@@ -320,16 +325,8 @@ def _total(charges: Sequence[Charge]) -> Charge:
     )
 
 
-class _Encoded(NamedTuple):
-    """An output that is JSON already."""
-
-    json: bytes
-
-
 def _json(output: Any) -> bytes:
     """A model is serialised by itself, without the detour over a dictionary."""
-    if type(output) is _Encoded:
-        return output.json
     if isinstance(output, BaseModel):
         return output.__pydantic_serializer__.to_json(output)
     # orjson leaves the 8 KB that it began with behind the bytes: thousands of answers wait for their turn.
