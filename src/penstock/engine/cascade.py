@@ -213,7 +213,7 @@ class Cascade:
                 continue
             ending = self._settle_one(stage, item, checked, seconds)
             if ending is not None:
-                endings.append(Ending(item, ending))
+                endings.append(_new(Ending, (item, ending)))
         if split:
             stage.batcher.add_apart(halves(split))
         stage.repeating.add(failed)
@@ -340,3 +340,5 @@ _FINAL: dict[str, FailureReason] = {
 _API_FAILED = frozenset({"overloaded", "unreachable", "server_error", "timed_out"})
 _ANOTHER_MAY_DO_BETTER = frozenset({"missing", "invalid_output", "truncated", "refused"})
 _NEEDS_A_PAUSE = frozenset({"server_error", "timed_out", "unreachable"}) | (WEATHER - {"busy"})
+_new = tuple.__new__
+"""Of a named tuple that is made for every event, without the detour over its own `__new__`."""

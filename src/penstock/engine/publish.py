@@ -97,15 +97,18 @@ class Publisher:
         item, answer = ending
         if type(answer) is not Answer:
             return ending
-        try:
-            output = answer.json or _json(answer.output)
-        except (TypeError, ValueError):  # told where the result is made
-            return ending
-        record = item.record
-        bytes_at_most = len(output) + record_size(record.key, None, record.headers) + 200 * len(item.charges)
-        if bytes_at_most + 4 * HEADROOM_BYTES < self._max_record_bytes:
-            item.record = Record(*record[:4], None, *record[5:])  # `_replace` takes three times as long
-        return Ending(item, Answer(None, answer.confidence, answer.by, answer.charge, output))
+        output = answer.json
+        if not output:
+            try:
+                output = _json(answer.output)
+            except (TypeError, ValueError):  # told where the result is made
+                return ending
+            ending = Ending(item, Answer(None, answer.confidence, answer.by, answer.charge, output))
+        topic, partition, offset, key, _, headers, timestamp_ms = item.record
+        rest_bytes = record_size(key, None, headers) if headers else len(key or b"")
+        if len(output) + rest_bytes + 200 * len(item.charges) + 4 * HEADROOM_BYTES < self._max_record_bytes:
+            item.record = _new(Record, (topic, partition, offset, key, None, headers, timestamp_ms))
+        return ending
 
     def waste(self, charges: Iterable[Charge], why: str) -> list[NewRecord]:
         """Calls that were paid and whose answers nobody will see: one record per call (law 9)."""
