@@ -198,12 +198,18 @@ class Cascade:
         if stage.guard is not None:  # before the hooks: they may change an output
             stage.guard.sample(items, outcomes, together)
         task = self._task
+        takes_all = stage.index + 1 == len(self.stages) and not has_hooks(task)
         for item, outcome in zip(items, outcomes, strict=True):
             if outcome.charge is not None:
                 item.charges.append(outcome.charge)
             item.answered_ms = now_ms
             checked = outcome
             if type(outcome) is Answer:  # nearly all of them
+                if takes_all and isinstance(outcome.output, task.output):
+                    item.attempts += 1
+                    item.calls_seconds += seconds
+                    endings.append(_new(Ending, (item, outcome)))
+                    continue
                 checked = through_hooks(task, item, outcome)
             elif isinstance(outcome, Again) and outcome.split and together > 1:
                 split.append(item)
