@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import kafka_broker
+from kafka_proxy import Proxy, running_proxy
 from penstock.log.base import EventLog
 from penstock.log.kafka import KafkaLog, KafkaOptions
 from penstock.log.sqlite import SqliteLog, SqliteOptions
@@ -74,3 +75,13 @@ async def _closed(opened: Sequence[EventLog]) -> None:
                 await log.close()
         except TimeoutError:
             pytest.fail(f"{log!r} is not closed after {CLOSE_SECONDS:g} s")
+
+
+@pytest.fixture
+async def proxy() -> AsyncIterator[Proxy]:
+    """Between us and the session's broker: what passes can be watched, held and lost."""
+    broker = kafka_broker.session_broker()
+    if not broker.can_restart:
+        pytest.skip("needs a broker of our own, with a listener behind a proxy")
+    async with running_proxy(broker.proxy_port, broker.behind_proxy_port) as running:
+        yield running

@@ -6,7 +6,6 @@ import asyncio
 import ctypes
 import json
 import logging
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from contract.log_fixtures import Worker, all_records, eventually, made_topic, n
 from contract.test_kafka_log import done_to, loaded_worker
 from fakes import ScriptedTier, make_task, note
 from kafka_broker import session_broker
-from kafka_proxy import Proxy, running_proxy
+from kafka_proxy import Proxy
 from penstock import Task
 from penstock.engine.pipeline import Pipeline, PipelineOptions
 from penstock.errors import LogError, LogUnavailable
@@ -34,15 +33,6 @@ pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 HASTY = KafkaOptions(commit_timeout_seconds=2.0, revoke_seconds=2.0)
 END_SECONDS = 90.0
 """A bound against hanging."""
-
-
-@pytest.fixture
-async def proxy() -> AsyncIterator[Proxy]:
-    broker = session_broker()
-    if not broker.can_restart:
-        pytest.skip("needs a broker of our own, with a listener behind a proxy")
-    async with running_proxy(broker.proxy_port, broker.behind_proxy_port) as running:
-        yield running
 
 
 def behind(open_kafka, **options) -> KafkaLog:

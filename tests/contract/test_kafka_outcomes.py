@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AclOperation, AdminClient, ResourceType
 
 from contract.log_fixtures import Worker, all_records, eventually, made_topic, polled_until, unique, values
@@ -26,15 +25,6 @@ NEVER_IN_DOUBT = KafkaOptions(commit_timeout_seconds=120.0)
 """Such a worker asks for the same commit until somebody answers."""
 END_SECONDS = 150.0
 """A bound against hanging."""
-
-
-@pytest.fixture
-async def proxy() -> AsyncIterator[Proxy]:
-    broker = session_broker()
-    if not broker.can_restart:
-        pytest.skip("needs a broker of our own, with a listener behind a proxy")
-    async with running_proxy(broker.proxy_port, broker.behind_proxy_port) as running:
-        yield running
 
 
 async def asleep(open_kafka, proxy: Proxy, lost, topic: str, group: str, act, options: KafkaOptions):
@@ -103,12 +93,18 @@ async def test_a_commit_that_did_not_happen_is_known_when_the_next_owner_stands_
     assert values(await all_records(log, results)) == [b"0-5"]
 
 
-@pytest.mark.parametrize("hidden", ["closed to us", "deleted"])
+@pytest.mark.parametrize("hidden", ["closed to us", "deleted", "behind a stranger's transaction"])
 async def test_where_records_cannot_be_seen_progress_tells(open_kafka, hidden):
-    """Without the right to read results, or with their records deleted meanwhile, a commit that happened still returns as done."""
+    """Results closed to us, deleted, or behind a transaction that a stranger leaves open: a commit that happened is known as done."""
     broker, group = guarded_broker(), unique("g")
     log = open_kafka(broker.bootstrap)
     topic, results = await made_topic(log, 1), await made_topic(log, 1)
+    stranger = Producer({"bootstrap.servers": broker.bootstrap, "transactional.id": unique("stranger")})
+    if hidden == "behind a stranger's transaction":
+        stranger.init_transactions(30)
+        stranger.begin_transaction()
+        stranger.produce(results, b"never ends")
+        stranger.flush(30)
     async with running_proxy(broker.proxy_port, broker.behind_proxy_port) as proxy:
         behind = open_kafka(f"127.0.0.1:{broker.proxy_port}", options=QUICK_TO_DOUBT)
         worker = await loaded_worker(behind, topic, 6, group, slot="a")
@@ -123,10 +119,11 @@ async def test_where_records_cannot_be_seen_progress_tells(open_kafka, hidden):
         if hidden == "deleted":
             admin = AdminClient({"bootstrap.servers": broker.bootstrap})
             next(iter(admin.delete_records([TopicPartition(results, 0, 1)]).values())).result(30)
-        else:
+        elif hidden == "closed to us":
             broker.allow_only(ResourceType.TOPIC, results, AclOperation.WRITE)
         proxy.swallow()
         async with asyncio.timeout(END_SECONDS):
             await commit
-        assert (await log.bounds(results))[Partition(results, 0)].high == 2  # the record and the end of its transaction
+        written = 2 + (hidden == "behind a stranger's transaction")  # the record and the end of its transaction
+        assert (await log.bounds(results))[Partition(results, 0)].high == written
         await behind.close()
