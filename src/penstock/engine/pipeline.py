@@ -319,10 +319,7 @@ class Pipeline:
         return self._fault is not None and not isinstance(self._fault, RecordsLost)
 
     def _let_go(self, leaving: set[Partition]) -> None:
-        """Drop the items of leaving partitions that cost nothing yet; what was paid for is asked to its end.
-
-        After a loss all are: what was read may stand nowhere else any more.
-        """
+        """Drop the items of leaving partitions that cost nothing yet; what was paid for is asked to its end, after a loss all."""
         if not isinstance(self._fault, RecordsLost):
             for item in take_unpaid(leaving, self._cascade, self._checkpoint):
                 self._intake.release(item)
@@ -355,9 +352,8 @@ class Pipeline:
     async def _take_rest(self, deadline: float) -> None:
         """What was read and not begun: after a loss it may stand nowhere else any more."""
         while time.monotonic() < deadline:
-            for records in (self._decodable(()), self._intake.aside_with_room()):
-                if records:
-                    self._take(records)
+            # A newer record before an older one would make a gap of it, and gaps are passed.
+            self._take([*self._intake.aside_with_room(), *self._decodable(())])
             if not (self._fetches.is_holding or self._intake.has_aside):
                 return
             await asyncio.sleep(0.01)
