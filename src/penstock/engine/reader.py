@@ -48,17 +48,10 @@ class Reader:
         self._suspicious = task.suspicious or looks_like_instructions
         self._id_field = task.event_id if isinstance(task.event_id, str) else ""
         self._shown = {name for name in task.input.model_fields if task.show is None or name in task.show}
-        self._validate = task.input.__pydantic_validator__.validate_json
-        self._plain_id = _plain_id(task)
-        """The field that names a plain event; empty where none is plain."""
 
     def read(self, record: Record, partition: Partition) -> tuple[Item, Stop | None]:
         """Decode one record; what stops it is told as its outcome."""
         if record.topic != self._task.retry_topic:
-            if self._plain_id and not record.headers and record.value is not None:  # nearly all of them
-                plain = self._read_plain(record, partition)
-                if plain is not None:
-                    return plain, None
             item = Item(record, partition, "", None, "", 0)
             return item, self._read_event(item)
         try:
@@ -67,27 +60,6 @@ class Reader:
             item = Item(record, partition, _position_id(record), None, "", 0)
             outcome = Failure("undecodable", f"no hand-over of Penstock: {error!r}")
         return item, outcome
-
-    def _read_plain(self, record: Record, partition: Partition) -> Item | None:
-        """The usual event in one go, with nothing of what only the others need; None: let it be read step by step.
-
-        The law: where it gives an item, that is the one that the steps give. It takes two thirds of their time.
-        """
-        try:
-            value = self._validate(record.value)
-            event_id = str(getattr(value, self._plain_id) or "")
-            text = str(value.__pydantic_serializer__.to_json(value, include=self._shown, exclude_none=True), "utf-8")
-        except Exception:  # noqa: BLE001 - told where it is read step by step
-            return None
-        if not text.isprintable():
-            text = clean(text).replace("\n", " ")
-        tokens = estimate_tokens(text)
-        if not event_id or not _is_name(event_id) or tokens > self._task.max_event_tokens:
-            return None
-        item = Item(record, partition, event_id, value, text, tokens)
-        item.subject = event_id
-        item.suspicious = self._suspicious(text)
-        return item
 
     def _take_over(self, record: Record, partition: Partition) -> tuple[Item, Stop | None]:
         """What came through the retry topic, with what was remembered of it."""
@@ -187,17 +159,6 @@ class Reader:
         wanted = self._task.subject
         named = wanted(value, event) if callable(wanted) else getattr(value, wanted)
         return "" if named is None else str(named)
-
-
-def _plain_id(task: Task[Any, Any]) -> str:
-    """The field that names an event, where no hook reads events and one field does."""
-    if task.decode or task.render or task.subject or task.suspicious or callable(task.event_id):
-        return ""
-    if task.event_id:
-        return task.event_id
-    fields = task.input.model_fields
-    may_have_others = task.input.model_config.get("extra") == "allow" or hasattr(task.input, "event_id")
-    return "event_id" if "event_id" in fields else "id" if "id" in fields and not may_have_others else ""
 
 
 def _is_name(text: str) -> bool:
