@@ -13,7 +13,9 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
+    Tag,
     ValidationError,
     computed_field,
     field_serializer,
@@ -113,6 +115,12 @@ class After(BaseModel):
         """Run."""
 
 
+class Choosing(BaseModel):
+    """A function chooses among models."""
+
+    part: Annotated[Annotated[Part, Tag("part")] | Annotated[Plain, Tag("plain")], Discriminator(lambda value: "part")]
+
+
 class Later(BaseModel):
     """Not built yet: nothing is known of it."""
 
@@ -124,7 +132,7 @@ def verdicts(model: type[BaseModel], **options: Any) -> Verdicts:
     return Verdicts(make_task(ScriptedTier(), output=model, **options), make_form(model))
 
 
-@pytest.mark.parametrize("model", [Named, Annotating, Deep, Whole, Counting, Writing, Making, After, Later])
+@pytest.mark.parametrize("model", [Named, Annotating, Deep, Whole, Counting, Writing, Making, After, Choosing, Later])
 def test_where_code_of_the_user_runs_nothing_is_remembered(model: type[BaseModel]):
     """An output that a function makes, looks at or writes may differ from time to time."""
     assert not is_plain(model)

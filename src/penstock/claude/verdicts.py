@@ -76,6 +76,8 @@ def is_plain(model: type[BaseModel]) -> bool:
 def _runs_code(key: str, value: Any) -> bool:
     if key == "type":
         return isinstance(value, str) and value.startswith(_RUN_CODE_TYPES)
+    if key == "discriminator":
+        return callable(value)
     return key in _RUN_CODE and bool(value) and value not in _EMPTY
 
 
