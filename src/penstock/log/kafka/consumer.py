@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 REBALANCE_SECONDS = 10.0
 """So long a commit waits for a rebalance before it is `LogUnavailable`."""
 REBALANCE_STEP_SECONDS = 0.01
+HELD_SECONDS = 0.05
 SERVE_SECONDS = 1.0
 """Without room for records, rebalances are served this often: serving may take a record, and then has to pause."""
 
@@ -122,6 +123,8 @@ class KafkaConsumer:
         except RecordsLost:
             if not self._held:  # what was taken before may stand nowhere else any more: it is handed out first
                 raise
+            if not self._held.count(self._paused):  # its partitions have no room yet
+                await asyncio.sleep(min(timeout_seconds, HELD_SECONDS))
         return self._held.take(max_records, self._paused)
 
     async def _fill(self, max_records: int, timeout_seconds: float) -> None:
