@@ -1,4 +1,5 @@
-"""Stands between a client and the broker and loses what a test wants lost: an answer to one kind of request, or the request.
+"""Stands between a client and the broker and loses what a test wants lost: an answer to one kind of request, or the request;
+or answers that a transaction has ended, and loses the request.
 
 KafkaLog → [kafka proxy] → broker
 """
@@ -13,6 +14,8 @@ from typing import Literal
 
 END_TRANSACTION = 26
 """Kafka's number of the request that commits or aborts a transaction."""
+ADD_OFFSETS = 25
+"""Of the request that makes a group's progress part of a transaction."""
 START_PRODUCER = 22
 """Of the request by which a transactional producer starts, and ends what its predecessor left open."""
 
@@ -22,15 +25,15 @@ class Proxy:
 
     def __init__(self, broker_port: int) -> None:
         self._broker_port = broker_port
-        self._lost: Literal["request", "answer"] | None = None
+        self._lost: Literal["request", "answer", "truth"] | None = None
         self._kind = -1
         self._swallowed: frozenset[int] = frozenset()
         self.has_lost = asyncio.Event()
         self._is_gone = False
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def lose(self, what: Literal["request", "answer"], kind: int = END_TRANSACTION) -> None:
-        """From now on, once."""
+    def lose(self, what: Literal["request", "answer", "truth"], kind: int = END_TRANSACTION) -> None:
+        """From now on, once. The truth: the client hears that its transaction has ended, and the broker nothing."""
         self._lost, self._kind = what, kind
         self.has_lost.clear()
 
@@ -43,10 +46,14 @@ class Proxy:
         if self._is_gone:
             to_client.close()
             return
-        broker, to_broker = await asyncio.open_connection("127.0.0.1", self._broker_port)
+        try:
+            broker, to_broker = await asyncio.open_connection("127.0.0.1", self._broker_port)
+        except OSError:  # it is away
+            to_client.close()
+            return
         mute_answers: set[bytes] = set()
         ways = [
-            asyncio.create_task(self._requests(client, to_broker, mute_answers)),
+            asyncio.create_task(self._requests(client, to_broker, to_client, mute_answers)),
             asyncio.create_task(self._answers(broker, to_client, mute_answers)),
         ]
         self._tasks.update(ways)
@@ -69,14 +76,22 @@ class Proxy:
             task.cancel()
 
     async def _requests(
-        self, client: asyncio.StreamReader, to_broker: asyncio.StreamWriter, mute_answers: set[bytes]
+        self,
+        client: asyncio.StreamReader,
+        to_broker: asyncio.StreamWriter,
+        to_client: asyncio.StreamWriter,
+        mute_answers: set[bytes],
     ) -> None:
         async for frame in _frames(client):
             kind, correlation = struct.unpack_from(">h", frame, 4)[0], frame[8:12]
             if self._lost is not None and kind == self._kind:
                 what, self._lost = self._lost, None
                 self.has_lost.set()
-                if what == "request":
+                if what == "truth":
+                    assert kind == END_TRANSACTION
+                    assert int.from_bytes(frame[6:8]) < 3, "its answer looks otherwise"
+                    to_client.write(struct.pack(">i4sih", 10, correlation, 0, 0))  # not throttled, no error
+                if what != "answer":
                     continue
                 mute_answers.add(correlation)
             elif kind in self._swallowed:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -33,6 +34,10 @@ LOOK_SECONDS = 0.5
 TRY_SECONDS = 3.0
 """So long one question waits for the broker it was meant for; then it is asked again, of whoever has taken over."""
 RENEW_SECONDS = 5.0
+FRESH_SECONDS = 0.5
+"""After trouble the client is replaced, and not more often than this: librdkafka (2.16) may end the process when one that lost its
+broker is asked for offsets (its issues 3663 and 4605)."""
+FORMER_SECONDS = 60.0
 CHANGING = frozenset({"create_topics"})
 
 
@@ -49,9 +54,11 @@ class Asking:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._client: Any = None
-        self._former: Any = None
-        """Kept while requests to it may still be waited for."""
+        self._formers: deque[tuple[float, Any]] = deque()
+        """When each was replaced; kept while requests to it may still be waited for."""
         self._renewed_at = 0.0
+        self._troubles = 0
+        """How many there had been when the client was made."""
         self._making = threading.Lock()
         """Of two threads that made a client each, the first to ask would lose its own."""
 
@@ -60,6 +67,9 @@ class Asking:
         with self._making:
             if self._client is None:
                 self._client = reached(self._connection)
+                self._troubles = self._connection.troubles
+            elif self._connection.troubles != self._troubles:
+                self._replace(FRESH_SECONDS)
 
     def _settled(self, ask: Callable[[], T], *, is_known: bool = False) -> T:
         """The answer once leaders and coordinators are where the metadata says; a new topic takes a moment everywhere."""
@@ -109,9 +119,16 @@ class Asking:
     def _renew(self) -> None:
         """A client with fresh eyes: the old one may wait for ever for a coordinator whose broker is gone (librdkafka's issue 5511)."""
         with self._making:
-            if time.monotonic() - self._renewed_at > RENEW_SECONDS:
-                self._renewed_at = time.monotonic()
-                self._former, self._client = self._client, self._connection.admin()
+            self._replace(RENEW_SECONDS)
+
+    def _replace(self, after_seconds: float) -> None:
+        now = time.monotonic()
+        while self._formers and now - self._formers[0][0] > FORMER_SECONDS:
+            self._formers.popleft()
+        if now - self._renewed_at > after_seconds:
+            self._renewed_at, self._troubles = now, self._connection.troubles
+            self._formers.append((now, self._client))
+            self._client = self._connection.admin()
 
     def _look_around(self) -> None:
         """Requests for the controller wait for the broker that was it, also when that is lost: librdkafka asks nobody who it is now."""

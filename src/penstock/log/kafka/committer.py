@@ -5,6 +5,7 @@ checkpoint → [committer] → Kafka
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -14,15 +15,17 @@ from penstock.errors import LogError, LogUnavailable, PartitionsLost, PenstockEr
 from penstock.log.kafka import faults
 from penstock.log.kafka.act import Act, check_sizes, composed, records_of
 from penstock.log.kafka.connection import Connection, logger
+from penstock.log.kafka.hanging import STUCK_SECONDS, Hanging, undo
 from penstock.log.kafka.writing import Report, produce
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
 
     from penstock.log.base import Progress
     from penstock.log.kafka.admin import Admin
     from penstock.log.kafka.ownership import Ownership
     from penstock.log.kafka.reader import Reader
+    from penstock.record import Position
 
 RETRY_WAIT_SECONDS = 0.05
 STABLE_SLACK_SECONDS = 20.0
@@ -54,12 +57,26 @@ class Committer:
         self._connection, self._admin, self._reader, self._ownership = connection, admin, reader, ownership
         self._group, self._transactional_id, self._on_fenced = group, transactional_id, on_fenced
         self._options = connection.options
+        self._hanging = Hanging(admin, group)
         self._producer: Any = None
         self._report = Report()
+        self._latest: tuple[Act, Report] | None = None
+        """The act that was written last: its commit was answered before its marks were there."""
+        self._troubles = 0
+        """How many there had been when it was looked whether the latest act stands."""
+        self._tidy: set[str] = set()
+        """Topics in which this producer's predecessors left nothing open."""
+        self._unseen: set[str] = set()
+        """Topics that we may not read; told once."""
         self._is_stopping = False
         self._offsets_seconds = OFFSETS_SECONDS
 
     def start(self) -> None:
+        """Take over our transactional id: whoever had it can write no more, and progress that it left open is undone."""
+        self._begin()
+        self._undo_open(())
+
+    def _begin(self) -> None:
         """A producer of our transactional id: what a predecessor left open is finished, and it can write no more."""
         producer = self._connection.producer(
             {
@@ -73,6 +90,8 @@ class Committer:
         except KafkaException as error:
             raise self._meaning(error.args[0], "starting a transactional producer") from error
         self._producer = producer
+        self._tidy.clear()
+        self._troubles = -1
 
     def commit(self, progress: Progress) -> None:
         """All of it in one act, or an exception and nothing of it."""
@@ -96,9 +115,10 @@ class Committer:
 
     def _write(self, act: Act) -> None:
         if self._producer is None:
-            self.start()
+            self._begin()
         else:
             self._serve_reports()  # also renews a token that ended while nothing was written
+        self._tidy_up(act)
         self._report = report = Report()
         try:
             self._producer.begin_transaction()
@@ -118,7 +138,51 @@ class Committer:
             self._settle(error.args[0], act)
         if self._producer is not None:
             self._serve_reports()
+        if act.progress:
+            self._latest = act, report
         self._reader.expect(report.positions)
+
+    def _tidy_up(self, act: Act) -> None:
+        """After trouble: what was written before stands, and nothing else of ours is open where this act will write."""
+        if self._troubles != (troubles := self._connection.troubles):
+            self._check_latest(act)
+            self._troubles = troubles
+        if act.progress and (topics := {record.topic for record in act.records} - self._tidy):
+            self._undo_open(topics)
+            self._tidy |= topics
+
+    def _check_latest(self, act: Act) -> None:
+        """Its commit was answered; a cluster that broke down just then may have taken it back. Then we begin anew."""
+        latest, self._latest = self._latest, None
+        if latest is None or not any(
+            p in self._ownership and self._ownership[p].committed == owned.committed
+            for p, owned in latest[0].progress.items()
+        ):
+            return  # others have gone on from there
+        if not self._was_written(*latest):
+            self._on_fenced("the cluster broke down, and took back what it had said was committed")
+            mine = list(act.progress)
+            raise PartitionsLost(mine) if mine else LogUnavailable(f"commit ({self._transactional_id}): joining again")
+
+    def _undo_open(self, topics: Iterable[str]) -> None:
+        """Undo what transactions of our id left open in these topics and on our progress, though they are said to be over."""
+        if self._producer is None:
+            self._begin()
+        records, progress = self._hanging.records(topics), self._hanging.progress()
+        if not records and not progress:
+            return
+        logger.warning(
+            "a transaction is open in %s: what of it is ours is undone",
+            ", ".join(f"{p.topic}/{p.number}" for p in sorted({*records, *progress})),
+        )
+        try:
+            undo(
+                self._producer, self._connection, records, progress, self._group, self._ownership.metadata,
+                self._options.commit_timeout_seconds,
+            )  # fmt: skip
+        except (KafkaException, BufferError) as error:
+            self._discard()
+            raise self._meaning_of_weather(error_of(error)) from error
 
     def _give_up(self, error: KafkaError, act: Act) -> None:
         """It broke before the commit was asked for: nothing of it can become visible. Always raises."""
@@ -139,7 +203,7 @@ class Committer:
             self._discard()
         else:
             self._take_over()
-        if not self._was_written(act):
+        if not self._was_written(act, self._report):
             raise self._consequence(error, act)
         if error.code() in faults.FENCED:
             self._on_fenced(error.str())
@@ -149,13 +213,13 @@ class Committer:
         self._discard()
         while self._producer is None:
             try:
-                self.start()
+                self._begin()
             except LogUnavailable as error:
                 if self._is_stopping:
                     raise LogError(f"closed while the outcome of a commit was unknown: {error}") from error
                 time.sleep(RETRY_WAIT_SECONDS)
 
-    def _was_written(self, act: Act) -> bool:
+    def _was_written(self, act: Act, report: Report) -> bool:
         """Its records tell it, whoever owns its partitions by now. Only where they cannot does the group's progress.
 
         A worker may sleep between its commit and this look. The next owner has moved the group on meanwhile, or has stopped
@@ -165,28 +229,39 @@ class Committer:
         wait = self._options.transaction_timeout_seconds + STABLE_SLACK_SECONDS
         while True:
             try:
-                if not act.records:  # nothing was paid for, and the same again does no harm
-                    return self._stands_where(act, wait)
-                if self._report.last is None:  # then the commit was never sent
-                    return False
-                is_visible = self._is_visible(wait)
-                return self._stands_where(act, wait) if is_visible is None else is_visible
+                return self._is_written(act, report, wait)
             except LogUnavailable as error:
                 if self._is_stopping:
                     raise LogError(f"closed while the outcome of a commit was unknown: {error}") from error
                 time.sleep(RETRY_WAIT_SECONDS)
 
-    def _is_visible(self, wait: float) -> bool | None:
-        """Whether committed readers see the act's records; None where not one of its topics can tell.
+    def _is_written(self, act: Act, report: Report, wait: float) -> bool:
+        if not act.records:  # nothing was paid for, and the same again does no harm
+            self._undo_open(())
+            return self._stands_where(act, wait)
+        if report.last is None:  # then the commit was never sent
+            return False
+        is_visible = self._is_visible(report.one_of_each_topic, STUCK_SECONDS)
+        if is_visible is None:
+            if self._is_visible(report.one_of_each_partition, 0.0):
+                return True
+            self._undo_open({record.topic for record in act.records})
+            is_visible = self._is_visible(report.one_of_each_topic, wait)
+        return self._stands_where(act, wait) if is_visible is None else is_visible
 
-        One of each topic: results may be closed to us or deleted by now, and compaction may have taken what another replaced.
+    def _is_visible(self, positions: Sequence[Position], wait: float) -> bool | None:
+        """Whether committed readers see an act's records; None where not one of these can tell.
+
+        Not only one topic's: results may be closed to us or deleted by now, and compaction may have taken what another replaced.
         """
         is_visible = None
-        for position in self._report.one_of_each_topic:
+        for position in positions:
             try:
                 seen = self._reader.has_committed(position, wait)
             except (SettingsError, TopicMissing) as error:
-                logger.warning("what became of a commit cannot be seen in topic %s: %s", position.topic, error)
+                level = logging.DEBUG if position.topic in self._unseen else logging.WARNING
+                logger.log(level, "what became of a commit cannot be seen in topic %s: %s", position.topic, error)
+                self._unseen.add(position.topic)
                 continue
             if seen:
                 return True

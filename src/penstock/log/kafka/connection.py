@@ -65,6 +65,8 @@ class Connection:
         """What librdkafka said last about its connections, redacted: the cause behind a time-out."""
         self.refusal = ""
         """Likewise, when it was a login or a certificate that was refused."""
+        self.troubles = 0
+        """How often anything was said."""
 
     def __repr__(self) -> str:
         return f"Connection({self.bootstrap_servers!r}, properties={sorted(self._properties)})"
@@ -137,6 +139,7 @@ class Connection:
 
     def _note_error(self, error: Any) -> None:
         text, code = self.redacted(error.str()), error.code()
+        self.troubles += 1
         if code in (KafkaError._AUTHENTICATION, KafkaError._SSL):  # noqa: SLF001
             self.refusal = text
         if code != KafkaError._ALL_BROKERS_DOWN or not self.last_error:  # noqa: SLF001 - a sum of the causes before it

@@ -42,6 +42,11 @@ class Report:
             found.setdefault(topic, Position(topic, number, offset))
         return list(found.values())
 
+    @property
+    def one_of_each_partition(self) -> list[Position]:
+        """The last record in each partition that was written to."""
+        return [Position(topic, number, offset) for (topic, number), offset in self._last_of.items()]
+
     def told(self, error: KafkaError | None, message: Any) -> None:
         """Of one record."""
         if error is None:
