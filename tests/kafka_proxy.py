@@ -1,5 +1,5 @@
 """Stands between a client and the broker and loses what a test wants lost: an answer to one kind of request, or the request;
-or answers that a transaction has ended, and loses the request.
+or answers that a transaction has ended, and keeps the request back.
 
 KafkaLog → [kafka proxy] → broker
 """
@@ -28,18 +28,26 @@ class Proxy:
         self._lost: Literal["request", "answer", "truth"] | None = None
         self._kind = -1
         self._swallowed: frozenset[int] = frozenset()
+        self._kept_back: tuple[asyncio.StreamWriter, bytes] | None = None
         self.has_lost = asyncio.Event()
         self._is_gone = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     def lose(self, what: Literal["request", "answer", "truth"], kind: int = END_TRANSACTION) -> None:
-        """From now on, once. The truth: the client hears that its transaction has ended, and the broker nothing."""
+        """From now on, once. The truth: the client hears that its transaction has ended, and the broker only by `let_on`."""
         self._lost, self._kind = what, kind
         self.has_lost.clear()
 
     def swallow(self, *kinds: int) -> None:
         """From now on, every request of these kinds is lost: to its client the broker is slow. None: all pass again."""
         self._swallowed = frozenset(kinds)
+
+    async def let_on(self) -> None:
+        """The broker hears now what was kept back."""
+        assert self._kept_back is not None
+        to_broker, frame = self._kept_back
+        to_broker.write(frame)
+        await to_broker.drain()
 
     async def connected(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
         """One connection of a client, for as long as both ends hold it."""
@@ -91,6 +99,7 @@ class Proxy:
                     assert kind == END_TRANSACTION
                     assert int.from_bytes(frame[6:8]) < 3, "its answer looks otherwise"
                     to_client.write(struct.pack(">i4sih", 10, correlation, 0, 0))  # not throttled, no error
+                    self._kept_back = to_broker, frame
                 if what != "answer":
                     continue
                 mute_answers.add(correlation)

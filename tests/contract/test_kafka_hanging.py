@@ -12,7 +12,7 @@ import pytest
 
 from contract.log_fixtures import Worker, all_records, eventually, made_topic, unique, values
 from contract.test_kafka_log import done_at_last, done_to, loaded_worker
-from kafka_broker import KafkaBroker
+from kafka_broker import KafkaBroker, tool
 from kafka_own import own_broker
 from kafka_proxy import ADD_OFFSETS, END_TRANSACTION, START_PRODUCER, running_proxy
 from penstock.errors import LogUnavailable, PartitionsLost
@@ -140,6 +140,29 @@ async def test_a_commit_that_was_taken_back_is_not_believed(open_kafka, broker):
             while done.base < 6:
                 done = await done_at_last(worker, again)
         assert await all_of(log, results, 1) == [b"0-5"]
+        assert await log.committed(group, topic) == {Partition(topic, 0): OffsetMap(6)}
+        await behind.close()
+
+
+async def test_what_was_taken_back_of_a_commit_is_written_again(open_kafka, broker):
+    """Law 1: where the cluster has committed an act and takes back a part of it, that part is written again, and where it was."""
+    log = open_kafka(broker.bootstrap)
+    topic, results, group = await made_topic(log, 1), await made_topic(log, 2), unique("g")
+    async with running_proxy(broker.proxy_port, broker.behind_proxy_port) as proxy:
+        behind = open_kafka(f"127.0.0.1:{broker.proxy_port}")
+        worker = await loaded_worker(behind, topic, 6, group)
+        first = [NewRecord(results, b"k", b"%d" % n, partition=n % 2) for n in range(4)]
+        proxy.lose("truth")
+        await worker.consumer.commit(done_to(topic, 4, *first))
+        place = ["--topic", results, "--partition", "1", "--start-offset", "0"]
+        command = ["--bootstrap-server", broker.bootstrap, "abort", *place]
+        await asyncio.to_thread(tool, "org.apache.kafka.tools.TransactionsCommand", *command)
+        await proxy.let_on()
+        assert await all_of(log, results, 2) == [b"0", b"2"]
+        proxy.stop()
+        await eventually(lambda: _has_heard(behind), "its clients have noticed")
+        await worker.consumer.commit(done_to(topic, 6, NewRecord(results, b"k", b"4", partition=1)))
+        assert await all_of(log, results, 5) == [b"0", b"2", b"1", b"3", b"4"]
         assert await log.committed(group, topic) == {Partition(topic, 0): OffsetMap(6)}
         await behind.close()
 

@@ -99,15 +99,16 @@ async def test_where_records_cannot_be_seen_progress_tells(open_kafka, hidden):
     broker, group = guarded_broker(), unique("g")
     log = open_kafka(broker.bootstrap)
     topic, results = await made_topic(log, 1), await made_topic(log, 1)
-    stranger = Producer({"bootstrap.servers": broker.bootstrap, "transactional.id": unique("stranger")})
-    if hidden == "behind a stranger's transaction":
-        stranger.init_transactions(30)
-        stranger.begin_transaction()
-        stranger.produce(results, b"never ends")
-        stranger.flush(30)
     async with running_proxy(broker.proxy_port, broker.behind_proxy_port) as proxy:
         behind = open_kafka(f"127.0.0.1:{broker.proxy_port}", options=QUICK_TO_DOUBT)
         worker = await loaded_worker(behind, topic, 6, group, slot="a")
+        await worker.consumer.commit(done_to(topic, 1, NewRecord(results, b"k", b"0")))
+        stranger = Producer({"bootstrap.servers": broker.bootstrap, "transactional.id": unique("stranger")})
+        if hidden == "behind a stranger's transaction":
+            stranger.init_transactions(30)
+            stranger.begin_transaction()
+            stranger.produce(results, b"never ends")
+            stranger.flush(30)
         proxy.lose("answer")
         proxy.swallow(END_TRANSACTION, START_PRODUCER)
         commit = asyncio.create_task(worker.consumer.commit(done_to(topic, 6, NewRecord(results, b"k", b"0-5"))))
@@ -118,12 +119,13 @@ async def test_where_records_cannot_be_seen_progress_tells(open_kafka, hidden):
         await eventually(happened, "the commit")
         if hidden == "deleted":
             admin = AdminClient({"bootstrap.servers": broker.bootstrap})
-            next(iter(admin.delete_records([TopicPartition(results, 0, 1)]).values())).result(30)
+            next(iter(admin.delete_records([TopicPartition(results, 0, 3)]).values())).result(30)
         elif hidden == "closed to us":
             broker.allow_only(ResourceType.TOPIC, results, AclOperation.WRITE)
         proxy.swallow()
         async with asyncio.timeout(END_SECONDS):
             await commit
-        written = 2 + (hidden == "behind a stranger's transaction")  # the record and the end of its transaction
+        # Two records and the ends of their transactions; the stranger's, and what looks whether it is one of ours that hangs.
+        written = 4 + 3 * (hidden == "behind a stranger's transaction")
         assert (await log.bounds(results))[Partition(results, 0)].high == written
         await behind.close()

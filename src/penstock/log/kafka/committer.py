@@ -15,17 +15,18 @@ from penstock.errors import LogError, LogUnavailable, PartitionsLost, PenstockEr
 from penstock.log.kafka import faults
 from penstock.log.kafka.act import Act, check_sizes, composed, records_of
 from penstock.log.kafka.connection import Connection, logger
-from penstock.log.kafka.hanging import STUCK_SECONDS, Hanging, undo
+from penstock.log.kafka.hanging import STUCK_SECONDS, Hanging, metadata_of_nobody, undo, written_in
 from penstock.log.kafka.writing import Report, produce
+from penstock.record import Partition
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from penstock.log.base import Progress
     from penstock.log.kafka.admin import Admin
     from penstock.log.kafka.ownership import Ownership
     from penstock.log.kafka.reader import Reader
-    from penstock.record import Position
+    from penstock.record import NewRecord, Position
 
 RETRY_WAIT_SECONDS = 0.05
 STABLE_SLACK_SECONDS = 20.0
@@ -60,10 +61,12 @@ class Committer:
         self._hanging = Hanging(admin, group)
         self._producer: Any = None
         self._report = Report()
-        self._latest: tuple[Act, Report] | None = None
-        """The act that was written last: its commit was answered before its marks were there."""
+        self._latest: list[tuple[Act, Report]] = []
+        """The act that was written last, and those before it since trouble began: commits are answered before their marks are there."""
+        self._owed: list[NewRecord] = []
+        """Records of acts that are committed, which the cluster has taken back all the same: they go with the next act."""
         self._troubles = 0
-        """How many there had been when it was looked whether the latest act stands."""
+        """How many there had been when it was looked whether the latest acts stand."""
         self._tidy: set[str] = set()
         """Topics in which this producer's predecessors left nothing open."""
         self._unseen: set[str] = set()
@@ -111,6 +114,8 @@ class Committer:
 
     def close(self) -> None:
         """Give back the producer."""
+        if self._owed:
+            logger.error("%d records that the cluster took back could not be written again", len(self._owed))
         self._discard()
 
     def _write(self, act: Act) -> None:
@@ -119,6 +124,8 @@ class Committer:
         else:
             self._serve_reports()  # also renews a token that ended while nothing was written
         self._tidy_up(act)
+        if self._owed:
+            act = act._replace(records=self._owed + act.records)
         self._report = report = Report()
         try:
             self._producer.begin_transaction()
@@ -138,31 +145,79 @@ class Committer:
             self._settle(error.args[0], act)
         if self._producer is not None:
             self._serve_reports()
-        if act.progress:
-            self._latest = act, report
+        self._owed = []
+        if self._troubles == self._connection.troubles:
+            self._latest.clear()
+        self._latest.append((act, report))
         self._reader.expect(report.positions)
 
     def _tidy_up(self, act: Act) -> None:
         """After trouble: what was written before stands, and nothing else of ours is open where this act will write."""
         if self._troubles != (troubles := self._connection.troubles):
-            self._check_latest(act)
+            stand = True
+            while self._latest:
+                stand = self._stands(*self._latest[0]) and stand
+                del self._latest[0]
+            if not stand:
+                self._on_fenced("the cluster took back what it had said was committed")
+                mine = list(act.progress)
+                raise (
+                    PartitionsLost(mine)
+                    if mine
+                    else LogUnavailable(f"commit ({self._transactional_id}): joining again")
+                )
             self._troubles = troubles
         if act.progress and (topics := {record.topic for record in act.records} - self._tidy):
             self._undo_open(topics)
             self._tidy |= topics
 
-    def _check_latest(self, act: Act) -> None:
-        """Its commit was answered; a cluster that broke down just then may have taken it back. Then we begin anew."""
-        latest, self._latest = self._latest, None
-        if latest is None or not any(
+    def _stands(self, act: Act, report: Report) -> bool:
+        """Whether an act whose commit was answered is there, or will be with the next one; not, where none of it is.
+
+        A broker that dies just then has marked all of its partitions, some or none.
+        """
+        topics = {record.topic for record in act.records}
+        stuck = set(self._hanging.records(topics))
+        seen = {place: self._is_visible([place], 0.0) for place in report.one_of_each_partition}
+        gone = {
+            Partition(topic, number): last
+            for (topic, number, last), is_visible in seen.items()
+            if is_visible is False or (is_visible is None and (topic, number) in stuck)
+        }
+        if not gone:
+            return True
+        is_done = any(seen.values()) or not act.progress or self._is_known_as_done(act)
+        owed = self._taken_back(act, report, gone) if is_done else []
+        self._undo_open(topics)
+        if is_done:
+            logger.warning("%d records of a commit were taken back by the cluster: they are written again", len(owed))
+            self._owed += owed
+            return True
+        # Where others have gone on from where the group stood before it, nothing of it is believed here any more.
+        return not any(
             p in self._ownership and self._ownership[p].committed == owned.committed
-            for p, owned in latest[0].progress.items()
-        ):
-            return  # others have gone on from there
-        if not self._was_written(*latest):
-            self._on_fenced("the cluster broke down, and took back what it had said was committed")
-            mine = list(act.progress)
-            raise PartitionsLost(mine) if mine else LogUnavailable(f"commit ({self._transactional_id}): joining again")
+            for p, owned in act.progress.items()
+        )
+
+    def _is_known_as_done(self, act: Act) -> bool:
+        """The group stands where the act moved it, and no transaction is open on that."""
+        return bool(act.changed) and not self._hanging.progress() and self._stands_where(act, STUCK_SECONDS)
+
+    def _taken_back(self, act: Act, report: Report, gone: Mapping[Partition, int]) -> list[NewRecord]:
+        """The act's records in these partitions, each for the partition that it was in."""
+        left: dict[tuple[str, bytes | None, bytes | None], list[NewRecord]] = {}
+        for record in act.records:
+            left.setdefault((record.topic, record.key, record.value), []).append(record)
+        stood = [
+            record
+            for partition, last in gone.items()
+            for record in written_in(self._connection, partition, report.first_in(partition), last)
+        ]
+        return [
+            same.pop()._replace(partition=record.partition)
+            for record in stood
+            if (same := left.get((record.topic, record.key, record.value)))
+        ]
 
     def _undo_open(self, topics: Iterable[str]) -> None:
         """Undo what transactions of our id left open in these topics and on our progress, though they are said to be over."""
@@ -175,11 +230,9 @@ class Committer:
             "a transaction is open in %s: what of it is ours is undone",
             ", ".join(f"{p.topic}/{p.number}" for p in sorted({*records, *progress})),
         )
+        metadata = self._ownership.metadata or metadata_of_nobody(self._connection, self._group)
         try:
-            undo(
-                self._producer, self._connection, records, progress, self._group, self._ownership.metadata,
-                self._options.commit_timeout_seconds,
-            )  # fmt: skip
+            undo(self._producer, records, progress, metadata, self._insist, self._options.commit_timeout_seconds)
         except (KafkaException, BufferError) as error:
             self._discard()
             raise self._meaning_of_weather(error_of(error)) from error

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
+from penstock.errors import LogUnavailable
 from penstock.log.kafka import faults
+from penstock.log.kafka.reader import NO_MEMBER, record_of, taken
 from penstock.log.kafka.writing import Report, produce
-from penstock.record import NewRecord, Partition
+from penstock.record import NewRecord, Partition, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from penstock.log.kafka.admin import Admin
     from penstock.log.kafka.connection import Connection
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 STUCK_SECONDS = 2.0
 """Transactions under way end within a fraction of this. One that is open for longer is ours from before, or a dead worker's."""
 LOOK_SECONDS = 0.05
+MOST_RECORDS = 500
 TOUCH_KEY = b"penstock"
 """Compacted topics take no record without a key."""
 TOUCH_HEADER = ("penstock.undone", b"")
@@ -70,18 +73,39 @@ class Hanging:
         return list(left)
 
 
+def written_in(connection: Connection, partition: Partition, first: int, last: int) -> list[Record]:
+    """What stands in a partition between two offsets, committed or not."""
+    give_up = time.monotonic() + connection.options.request_timeout_seconds
+    found: list[Record] = []
+    consumer = connection.consumer({"group.id": "penstock-reader", "isolation.level": "read_uncommitted", **NO_MEMBER})
+    try:
+        consumer.assign([TopicPartition(partition.topic, partition.number, first)])
+        while not found or found[-1].offset < last:
+            for message in taken(consumer, MOST_RECORDS, LOOK_SECONDS):
+                if message.error() is not None:
+                    raise faults.meaning(message.error(), f"reading {partition.topic}/{partition.number}", connection)
+                found.append(record_of(message))
+            if time.monotonic() > give_up:
+                raise LogUnavailable(
+                    f"reading {partition.topic}/{partition.number}: no answer ({connection.last_error})"
+                )
+    finally:
+        consumer.close()
+    return [record for record in found if record.offset <= last]
+
+
 def undo(
     producer: Any,
-    connection: Connection,
     records: Sequence[Partition],
     progress: Sequence[Partition],
-    group: str,
     metadata: Any,
+    insist: Callable[[Callable[[float], Any]], None],
     within_seconds: float,
 ) -> None:
     """A transaction in all of these that is aborted: it takes with it what the producer left open there, and nobody else's.
 
-    Raises `KafkaException` or `BufferError` where that could not be done; the producer is not to be used any more then.
+    `insist` repeats what may be repeated. Raises `KafkaException` or `BufferError` where it could not be done; the producer
+    is not to be used any more then.
     """
     producer.begin_transaction()
     report = Report()
@@ -90,20 +114,17 @@ def undo(
     if producer.flush(within_seconds) or report.error is not None:
         raise KafkaException(report.error or KafkaError(KafkaError._MSG_TIMED_OUT))  # noqa: SLF001
     if progress:
+        offsets = [TopicPartition(p.topic, p.number, 0) for p in progress]
         try:
-            producer.send_offsets_to_transaction(
-                [TopicPartition(p.topic, p.number, 0) for p in progress],
-                metadata or _stranger(connection, group),
-                within_seconds,
-            )
+            insist(lambda seconds: producer.send_offsets_to_transaction(offsets, metadata, seconds))
         except KafkaException as error:
             if error.args[0].code() not in REFUSED_PROGRESS:
                 raise
-    producer.abort_transaction(within_seconds)
+    insist(producer.abort_transaction)
 
 
-def _stranger(connection: Connection, group: str) -> Any:
-    """Metadata of one that never joined."""
+def metadata_of_nobody(connection: Connection, group: str) -> Any:
+    """Of one that never joined the group."""
     consumer = connection.consumer({"group.id": group})
     try:
         return consumer.consumer_group_metadata()

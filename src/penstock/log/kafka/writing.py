@@ -25,6 +25,7 @@ class Report:
 
     def __init__(self) -> None:
         self.error: KafkaError | None = None
+        self._first_of: dict[tuple[str, int], int] = {}
         self._last_of: dict[tuple[str, int], int] = {}
         self.last: Position | None = None
         """Where the act's last record is: without it a transaction's commit was never sent."""
@@ -47,10 +48,17 @@ class Report:
         """The last record in each partition that was written to."""
         return [Position(topic, number, offset) for (topic, number), offset in self._last_of.items()]
 
+    def first_in(self, partition: Partition) -> int:
+        """The offset of the first record in a partition that was written to."""
+        return self._first_of[partition]
+
     def told(self, error: KafkaError | None, message: Any) -> None:
         """Of one record."""
         if error is None:
-            self._last_of[message.topic(), message.partition()] = message.offset()
+            place, offset = (message.topic(), message.partition()), message.offset()
+            if place not in self._last_of:
+                self._first_of[place] = offset
+            self._last_of[place] = offset
         else:
             self.error = self.error or error
 
