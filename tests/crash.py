@@ -39,6 +39,7 @@ SHIPPED: Tasks = MappingProxyType({"review_moderation:moderator": moderator, "re
 
 
 MOST_CLIENT_FAULTS = 4
+BROKEN_COMMIT = "broke off", "is undone", "taken back", "took back"
 NOBODY_ANSWERS = 2, "error: no Kafka broker answers"
 """Exit code and last words of a worker whose first connection fails."""
 
@@ -191,6 +192,15 @@ class Stage:
                 self.client_faults.append(worker.name)
                 await self.put_at_risk(worker)
                 worker.start()
+
+    def broken_commits(self) -> list[str]:
+        """What the workers said of commits that did not simply succeed."""
+        return [
+            f"{worker.name}: {line}"
+            for worker in self.workers
+            for line in worker.log_file.read_text(errors="replace").splitlines()
+            if any(words in line for words in BROKEN_COMMIT)
+        ]
 
     async def last_words(self) -> str:
         """What every worker does now (its threads' stacks, by its fault handler) and what it wrote."""
@@ -352,6 +362,7 @@ def report(made: Stage, found: Findings) -> str:
         f"items paid twice {found.unaccounted_items}, asked and not committed at the faults {sum(k.at_risk for k in made.kills)}",
     ]
     lines += map(str, made.zombies)
+    lines.append(f"lines of workers about broken commits: {len(made.broken_commits())}")
     for name, task in found.tasks.items():
         lines.append(
             f"{name}: results {task.results}, dead letters {task.dead_letters}, skipped {task.skipped}, lost {task.lost}, doubled {task.doubled}"

@@ -51,6 +51,8 @@ class Seen:
     def __init__(self, broker: KafkaBroker | KafkaCluster) -> None:
         self.endings: Counter[tuple[str, int, int]] = Counter()
         """(task, partition, offset) of the event."""
+        self.places: dict[tuple[str, int, int], list[str]] = defaultdict(list)
+        """Where the endings of an event stand, and which calls they name."""
         self.in_order: dict[tuple[str, str], list[tuple[str, int, int]]] = defaultdict(list)
         """(task, key) → (partition of the results, then the event's partition and offset), as they stand there."""
         for line in console(broker, "review-ai-results", "review-dlq"):
@@ -59,10 +61,15 @@ class Seen:
             if "penstock.errors.task" in line.headers:
                 place = tuple(int(line.headers[f"penstock.errors.{name}"]) for name in ("partition", "offset"))
                 self.endings[line.headers["penstock.errors.task"], *place] += 1
+                self.places[line.headers["penstock.errors.task"], *place].append(
+                    f"letter {line.partition} {line.offset}"
+                )
                 continue
             result = json.loads(line.value)
             place = result["source"]["partition"], result["source"]["offset"]
             self.endings[result["task"], *place] += 1
+            told = f"{line.partition} {line.offset} {result['calls']} {result['times']}"
+            self.places[result["task"], *place].append(told)
             if line.key != "null":  # without a key there is no order
                 self.in_order[result["task"], line.key].append((line.partition, *place))
 
@@ -88,7 +95,10 @@ def check_by_console(broker: KafkaBroker | KafkaCluster) -> Callable[[Stage], Aw
 
     async def check(made: Stage) -> None:
         seen = await asyncio.to_thread(Seen, broker)
-        assert [place for place, times in seen.endings.items() if times > 1] == []
+        doubled = [place for place, times in seen.endings.items() if times > 1]
+        assert doubled == [], "\n".join([
+            *(f"{place}: {' and '.join(seen.places[place])}" for place in doubled), *made.broken_commits()
+        ])  # fmt: skip
         findings = made.judge.findings
         assert len(seen.endings) == sum(task.ended for task in findings.tasks.values())
         events = await asyncio.to_thread(produced, broker)
