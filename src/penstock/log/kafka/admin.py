@@ -175,7 +175,7 @@ class Admin(Asking):
         found = {}
         for name, future in self._asked("describe_consumer_groups", names).items():
             try:
-                members = self._result(future, f"describing group {name!r}", passing=FORBIDDEN).members
+                members = self._of_coordinator(future, f"describing group {name!r}", passing=FORBIDDEN).members
             except KafkaException as error:  # who asks for its progress is told what is missing
                 logger.debug("group %r is not shown to us: %s", name, error.args[0].str())
                 members = []
@@ -249,7 +249,7 @@ class Admin(Asking):
         wanted = None if partitions is None else [TopicPartition(p.topic, p.number) for p in partitions]
         asked = ConsumerGroupTopicPartitions(group, wanted)
         future = next(iter(self._asked("list_consumer_group_offsets", [asked], **settings).values()))
-        told: Sequence[TopicPartition] = self._result(future, f"progress of group {group!r}").topic_partitions
+        told: Sequence[TopicPartition] = self._of_coordinator(future, f"progress of group {group!r}").topic_partitions
         return told
 
     def _find_coordinator(self, group: str) -> None:
@@ -259,7 +259,7 @@ class Admin(Asking):
         """
         future = next(iter(self._asked("describe_consumer_groups", [group]).values()))
         try:
-            self._result(future, f"looking for the coordinator of group {group!r}")
+            self._of_coordinator(future, f"looking for the coordinator of group {group!r}")
         except Moving as weather:
             raise NoAnswer(str(weather)) from weather
         except UserError:  # what else is wrong with the group is told by the answer that is wanted

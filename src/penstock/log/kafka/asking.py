@@ -34,11 +34,12 @@ LOOK_SECONDS = 0.5
 TRY_SECONDS = 3.0
 """So long one question waits for the broker it was meant for; then it is asked again, of whoever has taken over."""
 RENEW_SECONDS = 5.0
-FRESH_SECONDS = 0.5
-"""After trouble the client is replaced, and not more often than this: librdkafka (2.16) may end the process when one that lost its
-broker is asked for offsets (its issues 3663 and 4605)."""
-FORMER_SECONDS = 60.0
+FORMERS = 4
 CHANGING = frozenset({"create_topics"})
+OF_COORDINATORS = frozenset({"describe_consumer_groups", "list_consumer_group_offsets"})
+LONGEST_SECONDS = 3600.0
+"""What is asked of a coordinator gets all of the time that librdkafka gives, and is given up here: a question that its own time-out
+ended while the coordinator was away ends the process when it is back (an assertion of librdkafka 2.16, its issue 4605)."""
 
 
 class NoAnswer(Moving):
@@ -54,11 +55,9 @@ class Asking:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._client: Any = None
-        self._formers: deque[tuple[float, Any]] = deque()
-        """When each was replaced; kept while requests to it may still be waited for."""
+        self._formers: deque[Any] = deque(maxlen=FORMERS)
+        """Kept while questions to them may still be answered."""
         self._renewed_at = 0.0
-        self._troubles = 0
-        """How many there had been when the client was made."""
         self._making = threading.Lock()
         """Of two threads that made a client each, the first to ask would lose its own."""
 
@@ -67,9 +66,6 @@ class Asking:
         with self._making:
             if self._client is None:
                 self._client = reached(self._connection)
-                self._troubles = self._connection.troubles
-            elif self._connection.troubles != self._troubles:
-                self._replace(FRESH_SECONDS)
 
     def _settled(self, ask: Callable[[], T], *, is_known: bool = False) -> T:
         """The answer once leaders and coordinators are where the metadata says; a new topic takes a moment everywhere."""
@@ -93,13 +89,25 @@ class Asking:
         call: Callable[..., Any] = getattr(self._client, verb)
         patience = self._connection.options.request_timeout_seconds
         seconds = patience if verb in CHANGING else min(TRY_SECONDS, patience)
+        if verb in OF_COORDINATORS:
+            seconds = LONGEST_SECONDS
         try:
             return call(*arguments, request_timeout=seconds, **settings)
         except KafkaException as error:
             raise meaning(error.args[0], verb.replace("_", " "), self._connection) from error
 
-    def _result(self, future: Any, doing: str, *, passing: frozenset[int] = frozenset()) -> Any:
-        end = time.monotonic() + self._connection.options.request_timeout_seconds + 5
+    def _of_coordinator(self, future: Any, doing: str, *, passing: frozenset[int] = frozenset()) -> Any:
+        """The answer of a group's coordinator. Raises `NoAnswer` where it takes too long: then another may be the one to ask."""
+        seconds = min(TRY_SECONDS, self._connection.options.request_timeout_seconds)
+        try:
+            return self._result(future, doing, passing=passing, within_seconds=seconds)
+        except FutureTimeoutError as error:
+            raise NoAnswer(f"{doing}: no answer from {self._connection.bootstrap_servers}") from error
+
+    def _result(
+        self, future: Any, doing: str, *, passing: frozenset[int] = frozenset(), within_seconds: float | None = None
+    ) -> Any:
+        end = time.monotonic() + (within_seconds or self._connection.options.request_timeout_seconds + 5)
         patience = SLOW_SECONDS
         while True:
             try:
@@ -112,6 +120,8 @@ class Asking:
                 raise (NoAnswer(str(meant)) if told.code() in NO_ANSWER else meant) from error
             except FutureTimeoutError as error:
                 if time.monotonic() > end:
+                    if within_seconds is not None:
+                        raise
                     raise LogUnavailable(f"{doing}: no answer from {self._connection.bootstrap_servers}") from error
             self._look_around()
             patience = min(2 * patience, MOST_PATIENCE_SECONDS)
@@ -119,16 +129,10 @@ class Asking:
     def _renew(self) -> None:
         """A client with fresh eyes: the old one may wait for ever for a coordinator whose broker is gone (librdkafka's issue 5511)."""
         with self._making:
-            self._replace(RENEW_SECONDS)
-
-    def _replace(self, after_seconds: float) -> None:
-        now = time.monotonic()
-        while self._formers and now - self._formers[0][0] > FORMER_SECONDS:
-            self._formers.popleft()
-        if now - self._renewed_at > after_seconds:
-            self._renewed_at, self._troubles = now, self._connection.troubles
-            self._formers.append((now, self._client))
-            self._client = self._connection.admin()
+            if time.monotonic() - self._renewed_at > RENEW_SECONDS:
+                self._renewed_at = time.monotonic()
+                self._formers.append(self._client)
+                self._client = self._connection.admin()
 
     def _look_around(self) -> None:
         """Requests for the controller wait for the broker that was it, also when that is lost: librdkafka asks nobody who it is now."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 STUCK_SECONDS = 2.0
 """Transactions under way end within a fraction of this. One that is open for longer is ours from before, or a dead worker's."""
-LOOK_SECONDS = 0.05
+LOOK_SECONDS, SELDOM_SECONDS = 0.05, 0.25
 MOST_RECORDS = 500
 TOUCH_KEY = b"penstock"
 """Compacted topics take no record without a key."""
@@ -69,7 +69,7 @@ class Hanging:
             if time.monotonic() > give_up:
                 break
             if left:
-                time.sleep(LOOK_SECONDS)
+                time.sleep(SELDOM_SECONDS)
         return list(left)
 
 

@@ -96,7 +96,7 @@ class Probe(Admin):
     def group_operations(self, group: str) -> frozenset[str]:
         """What we may do with a group, which need not exist yet. Raises `SettingsError` where not even look at it."""
         asked = self._asked("describe_consumer_groups", [group], include_authorized_operations=True)
-        described = self._result(asked[group], f"describing group {group!r}")
+        described = self._of_coordinator(asked[group], f"describing group {group!r}")
         return _names(described.authorized_operations)
 
     def try_transaction(self, transactional_id: str, topic: str) -> float:
