@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from penstock.log.kafka.admin import Admin
     from penstock.log.kafka.ownership import Ownership
     from penstock.log.kafka.reader import Reader
-    from penstock.record import NewRecord, Position
+    from penstock.record import NewRecord, Position, Record
 
 RETRY_WAIT_SECONDS = 0.05
 STABLE_SLACK_SECONDS = 20.0
@@ -208,11 +208,12 @@ class Committer:
         left: dict[tuple[str, bytes | None, bytes | None], list[NewRecord]] = {}
         for record in act.records:
             left.setdefault((record.topic, record.key, record.value), []).append(record)
-        stood = [
-            record
-            for partition, last in gone.items()
-            for record in written_in(self._connection, partition, report.first_in(partition), last)
-        ]
+        stood: list[Record] = []
+        for partition, last in gone.items():
+            try:
+                stood += written_in(self._connection, partition, report.first_in(partition), last)
+            except (SettingsError, TopicMissing) as error:
+                logger.error("what the cluster took back can't be written again: %s", error)
         return [
             same.pop()._replace(partition=record.partition)
             for record in stood
