@@ -20,11 +20,11 @@ from penstock.log.kafka.writing import Report, produce
 from penstock.record import Partition
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from penstock.log.base import Progress
     from penstock.log.kafka.admin import Admin
-    from penstock.log.kafka.ownership import Ownership
+    from penstock.log.kafka.ownership import Owned, Ownership
     from penstock.log.kafka.reader import Reader
     from penstock.record import NewRecord, Position, Record
 
@@ -65,6 +65,7 @@ class Committer:
         """The act that was written last, and those before it since trouble began: commits are answered before their marks are there."""
         self._owed: list[NewRecord] = []
         """Records of acts that are committed, which the cluster has taken back all the same: they go with the next act."""
+        self._owed_progress: dict[Partition, Owned] = {}
         self._troubles = 0
         """How many there had been when it was looked whether the latest acts stand."""
         self._tidy: set[str] = set()
@@ -124,8 +125,8 @@ class Committer:
         else:
             self._serve_reports()  # also renews a token that ended while nothing was written
         self._tidy_up(act)
-        if self._owed:
-            act = act._replace(records=self._owed + act.records)
+        if self._owed or self._owed_progress:
+            act = act._replace(records=self._owed + act.records, progress=self._owed_progress | act.progress)
         self._report = report = Report()
         try:
             self._producer.begin_transaction()
@@ -145,7 +146,7 @@ class Committer:
             self._settle(error.args[0], act)
         if self._producer is not None:
             self._serve_reports()
-        self._owed = []
+        self._owed, self._owed_progress = [], {}
         if self._troubles == self._connection.troubles:
             self._latest.clear()
         self._latest.append((act, report))
@@ -174,44 +175,48 @@ class Committer:
     def _stands(self, act: Act, report: Report) -> bool:
         """Whether an act whose commit was answered is there, or will be with the next one; not, where none of it is.
 
-        A broker that dies just then has marked all of its partitions, some or none.
+        A broker that dies just then has marked all of its partitions, some or none. What it has not marked cannot be told from what
+        is another's while both are open: so ours is undone first, and then looked at.
         """
-        topics = {record.topic for record in act.records}
-        stuck = set(self._hanging.records(topics))
-        seen = {place: self._is_visible([place], 0.0) for place in report.one_of_each_partition}
-        gone = {
-            Partition(topic, number): last
-            for (topic, number, last), is_visible in seen.items()
-            if is_visible is False or (is_visible is None and (topic, number) in stuck)
+        stuck, pending = self._undo_open({record.topic for record in act.records})
+        seen = self._seen(report)
+        gone = [place for place, is_visible in seen.items() if is_visible is False]
+        is_moved_back = not act.changed.isdisjoint(pending)
+        if is_moved_back and True in seen.values():
+            self._owed_progress |= self._still_ours(act)
+        if not gone and (True in seen.values() or not is_moved_back):
+            return True
+        if act.progress and True not in seen.values() and (is_moved_back or not self._stands_where(act, STUCK_SECONDS)):
+            # Where others have gone on from where the group stood before it, nothing of it is believed here any more.
+            return not self._still_ours(act)
+        gone += [place for place, is_visible in seen.items() if is_visible is None and place[:2] in stuck]
+        owed = self._taken_back(act, report, gone)
+        logger.warning("%d records of a commit were taken back by the cluster: they are written again", len(owed))
+        self._owed += owed
+        return True
+
+    def _seen(self, report: Report) -> dict[Position, bool | None]:
+        """Whether readers see an act in each partition that it wrote to, once they get so far; None where they do not in time."""
+        give_up = time.monotonic() + self._options.transaction_timeout_seconds + STABLE_SLACK_SECONDS
+        return {
+            place: self._is_visible([place], max(0.0, give_up - time.monotonic()))
+            for place in report.one_of_each_partition
         }
-        if not gone:
-            return True
-        is_done = any(seen.values()) or not act.progress or self._is_known_as_done(act)
-        owed = self._taken_back(act, report, gone) if is_done else []
-        self._undo_open(topics)
-        if is_done:
-            logger.warning("%d records of a commit were taken back by the cluster: they are written again", len(owed))
-            self._owed += owed
-            return True
-        # Where others have gone on from where the group stood before it, nothing of it is believed here any more.
-        return not any(
-            p in self._ownership and self._ownership[p].committed == owned.committed
-            for p, owned in act.progress.items()
-        )
 
-    def _is_known_as_done(self, act: Act) -> bool:
-        """The group stands where the act moved it, and no transaction is open on that."""
-        return bool(act.changed) and not self._hanging.progress() and self._stands_where(act, STUCK_SECONDS)
+    def _still_ours(self, act: Act) -> dict[Partition, Owned]:
+        """What of an act's progress is ours and has not moved on since."""
+        owned = self._ownership
+        return {p: mark for p, mark in act.progress.items() if p in owned and owned[p].committed == mark.committed}
 
-    def _taken_back(self, act: Act, report: Report, gone: Mapping[Partition, int]) -> list[NewRecord]:
-        """The act's records in these partitions, each for the partition that it was in."""
+    def _taken_back(self, act: Act, report: Report, gone: Sequence[Position]) -> list[NewRecord]:
+        """The act's records in the partitions of these, each for the partition that it was in."""
         left: dict[tuple[str, bytes | None, bytes | None], list[NewRecord]] = {}
         for record in act.records:
             left.setdefault((record.topic, record.key, record.value), []).append(record)
         stood: list[Record] = []
-        for partition, last in gone.items():
+        for place in gone:
             try:
-                stood += written_in(self._connection, partition, report.first_in(partition), last)
+                stood += written_in(self._connection, place, report.first_in(place))
             except (SettingsError, TopicMissing) as error:
                 logger.error("what the cluster took back can't be written again: %s", error)
         return [
@@ -220,13 +225,16 @@ class Committer:
             if (same := left.get((record.topic, record.key, record.value)))
         ]
 
-    def _undo_open(self, topics: Iterable[str]) -> None:
-        """Undo what transactions of our id left open in these topics and on our progress, though they are said to be over."""
+    def _undo_open(self, topics: Iterable[str]) -> tuple[list[Partition], list[Partition]]:
+        """Undo what transactions of our id left open in these topics and on our progress, though they are said to be over.
+
+        Returns the partitions where anything was open, anybody's.
+        """
         if self._producer is None:
             self._begin()
         records, progress = self._hanging.records(topics), self._hanging.progress()
         if not records and not progress:
-            return
+            return [], []
         logger.warning(
             "a transaction is open in %s: what of it is ours is undone",
             ", ".join(f"{p.topic}/{p.number}" for p in sorted({*records, *progress})),
@@ -237,6 +245,7 @@ class Committer:
         except (KafkaException, BufferError) as error:
             self._discard()
             raise self._meaning_of_weather(error_of(error)) from error
+        return records, progress
 
     def _give_up(self, error: KafkaError, act: Act) -> None:
         """It broke before the commit was asked for: nothing of it can become visible. Always raises."""
@@ -295,13 +304,12 @@ class Committer:
             return self._stands_where(act, wait)
         if report.last is None:  # then the commit was never sent
             return False
-        is_visible = self._is_visible(report.one_of_each_topic, STUCK_SECONDS)
-        if is_visible is None:
-            if self._is_visible(report.one_of_each_partition, 0.0):
-                return True
-            self._undo_open({record.topic for record in act.records})
-            is_visible = self._is_visible(report.one_of_each_topic, wait)
-        return self._stands_where(act, wait) if is_visible is None else is_visible
+        if self._is_visible(report.one_of_each_topic, STUCK_SECONDS):
+            return True
+        # Where anything of ours hangs it is undone; where a part of the act is marked all of it counts, and the rest is written again.
+        self._undo_open({record.topic for record in act.records})
+        seen = self._seen(report).values()
+        return True in seen or (False not in seen and self._stands_where(act, wait))
 
     def _is_visible(self, positions: Sequence[Position], wait: float) -> bool | None:
         """Whether committed readers see an act's records; None where not one of these can tell.

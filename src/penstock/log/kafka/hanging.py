@@ -19,7 +19,7 @@ from penstock.errors import LogUnavailable
 from penstock.log.kafka import faults
 from penstock.log.kafka.reader import NO_MEMBER, record_of, taken
 from penstock.log.kafka.writing import Report, produce
-from penstock.record import NewRecord, Partition, Record
+from penstock.record import NewRecord, Partition, Position, Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -75,27 +75,25 @@ class Hanging:
         return list(left)
 
 
-def written_in(connection: Connection, partition: Partition, first: int, last: int) -> list[Record]:
-    """What stands in a partition between two offsets, committed or not."""
+def written_in(connection: Connection, last: Position, first: int) -> list[Record]:
+    """What stands in a partition from an offset to a position, committed or not."""
     give_up = time.monotonic() + connection.options.request_timeout_seconds
     found: list[Record] = []
     consumer = connection.consumer({"group.id": "penstock-reader", "isolation.level": "read_uncommitted", **NO_MEMBER})
     try:
-        consumer.assign([TopicPartition(partition.topic, partition.number, first)])
-        while not found or found[-1].offset < last:
+        consumer.assign([TopicPartition(last.topic, last.partition, first)])
+        while not found or found[-1].offset < last.offset:
             for message in taken(consumer, MOST_RECORDS, LOOK_SECONDS):
                 error = message.error()
                 if error is None:
                     found.append(record_of(message))
                 elif error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED:  # of a group that is never joined
-                    raise faults.meaning(error, f"reading {partition.topic}/{partition.number}", connection)
+                    raise faults.meaning(error, f"reading {last.topic}/{last.partition}", connection)
             if time.monotonic() > give_up:
-                raise LogUnavailable(
-                    f"reading {partition.topic}/{partition.number}: no answer ({connection.last_error})"
-                )
+                raise LogUnavailable(f"reading {last.topic}/{last.partition}: no answer ({connection.last_error})")
     finally:
         consumer.close()
-    return [record for record in found if record.offset <= last]
+    return [record for record in found if record.offset <= last.offset]
 
 
 def undo(
@@ -115,7 +113,11 @@ def undo(
     report = Report()
     touches = [NewRecord(p.topic, TOUCH_KEY, None, (TOUCH_HEADER,), partition=p.number) for p in records]
     produce(producer, touches, report, within_seconds)
-    if producer.flush(within_seconds) or report.error is not None:
+    try:
+        is_left = producer.flush(within_seconds)
+    except SystemError as error:  # the client's word for a fatal error that meets a delivery report
+        raise KafkaException(KafkaError(KafkaError._FENCED)) from error  # noqa: SLF001
+    if is_left or report.error is not None:
         raise KafkaException(report.error or KafkaError(KafkaError._MSG_TIMED_OUT))  # noqa: SLF001
     if progress:
         offsets = [TopicPartition(p.topic, p.number, 0) for p in progress]

@@ -48,9 +48,9 @@ class Report:
         """The last record in each partition that was written to."""
         return [Position(topic, number, offset) for (topic, number), offset in self._last_of.items()]
 
-    def first_in(self, partition: Partition) -> int:
-        """The offset of the first record in a partition that was written to."""
-        return self._first_of[partition]
+    def first_in(self, place: Position) -> int:
+        """The offset of the first record in the partition of a position."""
+        return self._first_of[place.topic, place.partition]
 
     def told(self, error: KafkaError | None, message: Any) -> None:
         """Of one record."""
