@@ -15,7 +15,7 @@ from penstock.errors import LogError, LogUnavailable, PartitionsLost, PenstockEr
 from penstock.log.kafka import faults
 from penstock.log.kafka.act import Act, check_sizes, composed, records_of
 from penstock.log.kafka.connection import Connection, logger
-from penstock.log.kafka.hanging import STUCK_SECONDS, Hanging, metadata_of_nobody, undo, written_in
+from penstock.log.kafka.hanging import STUCK_SECONDS, Hanging, metadata_of_nobody, taken_back, undo
 from penstock.log.kafka.writing import Report, produce
 from penstock.record import Partition
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from penstock.log.kafka.admin import Admin
     from penstock.log.kafka.ownership import Owned, Ownership
     from penstock.log.kafka.reader import Reader
-    from penstock.record import NewRecord, Position, Record
+    from penstock.record import NewRecord, Position
 
 RETRY_WAIT_SECONDS = 0.05
 STABLE_SLACK_SECONDS = 20.0
@@ -178,21 +178,25 @@ class Committer:
         A broker that dies just then has marked all of its partitions, some or none. What it has not marked cannot be told from what
         is another's while both are open: so ours is undone first, and then looked at.
         """
-        stuck, pending = self._undo_open({record.topic for record in act.records})
+        stuck = self._undo_open({record.topic for record in act.records})
         seen = self._seen(report)
         gone = [place for place, is_visible in seen.items() if is_visible is False]
-        is_moved_back = not act.changed.isdisjoint(pending)
-        if is_moved_back and True in seen.values():
-            self._owed_progress |= self._still_ours(act)
-        if not gone and (True in seen.values() or not is_moved_back):
-            return True
-        if act.progress and True not in seen.values() and (is_moved_back or not self._stands_where(act, STUCK_SECONDS)):
-            # Where others have gone on from where the group stood before it, nothing of it is believed here any more.
-            return not self._still_ours(act)
-        gone += [place for place, is_visible in seen.items() if is_visible is None and place[:2] in stuck]
-        owed = self._taken_back(act, report, gone)
-        logger.warning("%d records of a commit were taken back by the cluster: they are written again", len(owed))
-        self._owed += owed
+        unknown = [place[:2] for place, is_visible in seen.items() if is_visible is None and place[:2] in stuck]
+        is_behind = bool(act.changed) and not self._stands_where(act, STUCK_SECONDS)
+        behind = self._still_ours(act) if is_behind else {}
+        if unknown and (gone or behind):
+            where = ", ".join(f"{topic}/{number}" for topic, number in unknown)
+            raise LogUnavailable(
+                f"a commit was taken back; by how much will be seen when nobody's transaction is open in {where}"
+            )
+        if behind and True not in seen.values():
+            return False
+        if gone:
+            self._owed += taken_back(self._connection, act.records, report, gone)
+            logger.warning(
+                "%d records of a commit were taken back by the cluster: they are written again", len(self._owed)
+            )
+        self._owed_progress |= behind
         return True
 
     def _seen(self, report: Report) -> dict[Position, bool | None]:
@@ -208,33 +212,16 @@ class Committer:
         owned = self._ownership
         return {p: mark for p, mark in act.progress.items() if p in owned and owned[p].committed == mark.committed}
 
-    def _taken_back(self, act: Act, report: Report, gone: Sequence[Position]) -> list[NewRecord]:
-        """The act's records in the partitions of these, each for the partition that it was in."""
-        left: dict[tuple[str, bytes | None, bytes | None], list[NewRecord]] = {}
-        for record in act.records:
-            left.setdefault((record.topic, record.key, record.value), []).append(record)
-        stood: list[Record] = []
-        for place in gone:
-            try:
-                stood += written_in(self._connection, place, report.first_in(place))
-            except (SettingsError, TopicMissing) as error:
-                logger.error("what the cluster took back can't be written again: %s", error)
-        return [
-            same.pop()._replace(partition=record.partition)
-            for record in stood
-            if (same := left.get((record.topic, record.key, record.value)))
-        ]
-
-    def _undo_open(self, topics: Iterable[str]) -> tuple[list[Partition], list[Partition]]:
+    def _undo_open(self, topics: Iterable[str]) -> list[Partition]:
         """Undo what transactions of our id left open in these topics and on our progress, though they are said to be over.
 
-        Returns the partitions where anything was open, anybody's.
+        Returns the partitions of these topics where anything was open, anybody's.
         """
         if self._producer is None:
             self._begin()
         records, progress = self._hanging.records(topics), self._hanging.progress()
         if not records and not progress:
-            return [], []
+            return []
         logger.warning(
             "a transaction is open in %s: what of it is ours is undone",
             ", ".join(f"{p.topic}/{p.number}" for p in sorted({*records, *progress})),
@@ -245,7 +232,7 @@ class Committer:
         except (KafkaException, BufferError) as error:
             self._discard()
             raise self._meaning_of_weather(error_of(error)) from error
-        return records, progress
+        return records
 
     def _give_up(self, error: KafkaError, act: Act) -> None:
         """It broke before the commit was asked for: nothing of it can become visible. Always raises."""

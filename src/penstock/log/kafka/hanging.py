@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from penstock.errors import LogUnavailable
+from penstock.errors import LogUnavailable, SettingsError, TopicMissing
 from penstock.log.kafka import faults
+from penstock.log.kafka.connection import Connection, logger
 from penstock.log.kafka.reader import NO_MEMBER, record_of, taken
 from penstock.log.kafka.writing import Report, produce
 from penstock.record import NewRecord, Partition, Position, Record
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from penstock.log.kafka.admin import Admin
-    from penstock.log.kafka.connection import Connection
 
 STUCK_SECONDS = 2.0
 """Transactions under way end within a fraction of this. One that is open for longer is ours from before, or a dead worker's."""
@@ -75,7 +75,27 @@ class Hanging:
         return list(left)
 
 
-def written_in(connection: Connection, last: Position, first: int) -> list[Record]:
+def taken_back(
+    connection: Connection, records: Sequence[NewRecord], report: Report, gone: Sequence[Position]
+) -> list[NewRecord]:
+    """Those of an act's records that stood in the partitions of these positions, each for the partition that it was in."""
+    left: dict[tuple[str, bytes | None, bytes | None], list[NewRecord]] = {}
+    for record in records:
+        left.setdefault((record.topic, record.key, record.value), []).append(record)
+    stood: list[Record] = []
+    for place in gone:
+        try:
+            stood += _written_in(connection, place, report.first_in(place))
+        except (SettingsError, TopicMissing) as error:
+            logger.error("what the cluster took back can't be written again: %s", error)
+    return [
+        same.pop()._replace(partition=record.partition)
+        for record in stood
+        if (same := left.get((record.topic, record.key, record.value)))
+    ]
+
+
+def _written_in(connection: Connection, last: Position, first: int) -> list[Record]:
     """What stands in a partition from an offset to a position, committed or not."""
     give_up = time.monotonic() + connection.options.request_timeout_seconds
     found: list[Record] = []
