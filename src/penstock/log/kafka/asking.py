@@ -33,6 +33,8 @@ LOOK_SECONDS = 0.5
 """While no broker is there at all it is woken at every attempt to connect: little and not often."""
 TRY_SECONDS = 3.0
 """So long one question waits for the broker it was meant for; then it is asked again, of whoever has taken over."""
+STALE_SECONDS = 1.0
+"""What is on its way for longer may be known to everybody but this client."""
 RENEW_SECONDS = 5.0
 FORMERS = 4
 CHANGING = frozenset({"create_topics"})
@@ -76,7 +78,8 @@ class Asking:
             except Moving as weather:
                 if time.monotonic() - start > self._connection.options.request_timeout_seconds:
                     raise
-                if isinstance(weather, NoAnswer):
+                # Offsets are asked with the leaders' epochs as the client knows them, and it may not learn of newer ones.
+                if isinstance(weather, NoAnswer) or time.monotonic() - start > STALE_SECONDS:
                     self._renew()
             except TopicMissing:
                 if not is_known or time.monotonic() - start > NEW_TOPIC_SECONDS:
