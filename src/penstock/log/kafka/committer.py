@@ -20,7 +20,7 @@ from penstock.log.kafka.writing import Report, produce
 from penstock.record import Partition
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from penstock.log.base import Progress
     from penstock.log.kafka.admin import Admin
@@ -126,7 +126,8 @@ class Committer:
             self._serve_reports()  # also renews a token that ended while nothing was written
         self._tidy_up(act)
         if self._owed or self._owed_progress:
-            act = act._replace(records=self._owed + act.records, progress=self._owed_progress | act.progress)
+            progress = self._still_ours(self._owed_progress) | act.progress
+            act = act._replace(records=self._owed + act.records, progress=progress)
         self._report = report = Report()
         try:
             self._producer.begin_transaction()
@@ -183,14 +184,14 @@ class Committer:
         gone = [place for place, is_visible in seen.items() if is_visible is False]
         unknown = [place[:2] for place, is_visible in seen.items() if is_visible is None and place[:2] in stuck]
         is_behind = bool(act.changed) and not self._stands_where(act, STUCK_SECONDS)
-        behind = self._still_ours(act) if is_behind else {}
+        behind = self._still_ours(act.progress) if is_behind else {}
         if unknown and (gone or behind):
             where = ", ".join(f"{topic}/{number}" for topic, number in unknown)
             raise LogUnavailable(
                 f"a commit was taken back; by how much will be seen when nobody's transaction is open in {where}"
             )
-        if behind and True not in seen.values():
-            return False
+        if is_behind and True not in seen.values():
+            return not behind  # where others have its partitions by now, they answer its events
         if gone:
             self._owed += taken_back(self._connection, act.records, report, gone)
             logger.warning(
@@ -207,10 +208,10 @@ class Committer:
             for place in report.one_of_each_partition
         }
 
-    def _still_ours(self, act: Act) -> dict[Partition, Owned]:
-        """What of an act's progress is ours and has not moved on since."""
+    def _still_ours(self, progress: Mapping[Partition, Owned]) -> dict[Partition, Owned]:
+        """What of an earlier act's progress is ours and has not moved on since."""
         owned = self._ownership
-        return {p: mark for p, mark in act.progress.items() if p in owned and owned[p].committed == mark.committed}
+        return {p: mark for p, mark in progress.items() if p in owned and owned[p].committed == mark.committed}
 
     def _undo_open(self, topics: Iterable[str]) -> list[Partition]:
         """Undo what transactions of our id left open in these topics and on our progress, though they are said to be over.
