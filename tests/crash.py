@@ -7,9 +7,11 @@ the worker is frozen, its simulator's billed items and its committed items are c
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import random
 import signal
+import sqlite3
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
@@ -39,6 +41,7 @@ SHIPPED: Tasks = MappingProxyType({"review_moderation:moderator": moderator, "re
 
 
 MOST_CLIENT_FAULTS = 4
+LOCK_SECONDS = 2.0
 BROKEN_COMMIT = "broke off", "is undone", "taken back", "took back"
 NOBODY_ANSWERS = 2, "error: no Kafka broker answers"
 """Exit code and last words of a worker whose first connection fails."""
@@ -78,6 +81,8 @@ class Stage:
     """Call id → worker and when the call began."""
     recorded: Counter[str] = field(default_factory=Counter)
     produced: int = 0
+    file: Path | None = None
+    """Of the embedded log."""
     client_faults: list[str] = field(default_factory=list)
     """Workers that a fault of the client library ended."""
     _rows: dict[str, int] = field(default_factory=dict)
@@ -138,8 +143,25 @@ class Stage:
         await self.until_busy(worker)
         worker.signal(signal.SIGSTOP)
         await asyncio.sleep(0.05)
+        while await asyncio.to_thread(self._is_locked):  # stopped in the middle of a write, it would stop everybody
+            worker.signal(signal.SIGCONT)
+            await asyncio.sleep(0.05)
+            worker.signal(signal.SIGSTOP)
+            await asyncio.sleep(0.05)
         await self.put_at_risk(worker)
         return self.kills[-1]
+
+    def _is_locked(self) -> bool:
+        """Whether nobody can write to the embedded log: whoever works holds its lock for milliseconds."""
+        if self.file is None:
+            return False
+        with contextlib.closing(sqlite3.connect(self.file, timeout=LOCK_SECONDS, isolation_level=None)) as database:
+            try:
+                database.execute("BEGIN IMMEDIATE")
+                database.execute("ROLLBACK")
+            except sqlite3.OperationalError:
+                return True
+        return False
 
     async def kill(self, worker: WorkerProcess) -> None:
         """Freeze, count, kill -9."""
@@ -263,6 +285,7 @@ async def stage(
             zombie.late += zombie.asked.intersection(calls)
 
     made = Stage(log, eyes, workers, Judge(eyes, list(tasks.values()), ledger, on_ending=on_ending))
+    made.file = None if settings["PENSTOCK_LOG"].startswith("kafka:") else directory / "events.db"
     try:
         for worker in workers:
             worker.start()
