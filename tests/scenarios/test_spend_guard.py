@@ -47,7 +47,8 @@ async def until_quiet(made: Stage, is_at_ceiling: Callable[[], Awaitable[bool]],
         billed = sum(found["nanousd"] for found in accounts)
         if billed != before or any(found["in_flight"] for found in accounts) or billed == 0:
             before, since = billed, time.monotonic()
-        elif (quiet := time.monotonic() - since) > 4.0 and (quiet > 30.0 or await is_at_ceiling()):
+        # What a worker keeps in hand for a model that is idle it gives back after half a minute: then the others go on.
+        elif (quiet := time.monotonic() - since) > 4.0 and (quiet > 90.0 or await is_at_ceiling()):
             return
         await asyncio.sleep(0.25)
     raise AssertionError(f"waited {seconds:.0f} s for all to meet the ceiling; it goes on: ${before / 1e9} is billed")
