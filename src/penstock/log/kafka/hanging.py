@@ -61,9 +61,8 @@ class Hanging:
 
     def progress(self) -> list[Partition]:
         """Partitions on which a transaction of the group stays open."""
-        known = self._admin.topic_infos(
-            sorted(self._admin.topics_of(self._group))
-        )  # a deleted topic's offsets stay a while
+        # Of a deleted topic offsets may still be there.
+        known = self._admin.topic_infos(sorted(self._admin.topics_of(self._group)))
         left: Sequence[Partition] = [Partition(name, n) for name, info in known.items() for n in range(info.partitions)]
         give_up = time.monotonic() + STUCK_SECONDS
         while left:
