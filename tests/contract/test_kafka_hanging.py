@@ -44,13 +44,18 @@ def away(broker: KafkaBroker) -> None:
     broker.start()
 
 
-async def cut_off(worker: Worker, proxy, act, request: int) -> asyncio.Task[None]:
+async def cut_off(worker: Worker, proxy, act, request: int, log: KafkaLog, results: str) -> asyncio.Task[None]:
     """A commit of which the broker has everything but this request, and nothing that comes after it."""
+
+    async def is_written() -> bool:
+        return (await log.bounds(results))[Partition(results, 0)].high > 0
+
     proxy.lose("request", request)
     proxy.swallow(request, START_PRODUCER)
     commit = asyncio.create_task(worker.consumer.commit(act))
     async with asyncio.timeout(END_SECONDS):
         await proxy.has_lost.wait()
+    await eventually(is_written, "its record stands there")
     return commit
 
 
@@ -76,7 +81,7 @@ async def test_a_broker_that_stays_away_doubles_nothing(open_kafka, broker, requ
         behind = open_kafka(f"127.0.0.1:{broker.proxy_port}", options=SHORT)
         worker = await loaded_worker(behind, topic, 6, group)
         first = done_to(topic, 4, NewRecord(results, b"k", b"0-3"))
-        commit = await cut_off(worker, proxy, first, request_)
+        commit = await cut_off(worker, proxy, first, request_, log, results)
         await asyncio.to_thread(away, broker)
         proxy.swallow()
         proxy.stop()
@@ -105,7 +110,9 @@ async def test_a_successor_takes_nothing_over(open_kafka, broker, request_):
     async with running_proxy(broker.proxy_port, broker.behind_proxy_port) as proxy:
         behind = open_kafka(f"127.0.0.1:{broker.proxy_port}", options=SHORT)
         worker = await loaded_worker(behind, topic, 6, group)
-        commit = await cut_off(worker, proxy, done_to(topic, 4, NewRecord(results, b"k", b"never")), request_)
+        commit = await cut_off(
+            worker, proxy, done_to(topic, 4, NewRecord(results, b"k", b"never")), request_, log, results
+        )
         proxy.vanish()
         await asyncio.to_thread(away, broker)
         successor = await Worker.joined(open_kafka(broker.bootstrap), group, topic, slot="a")
