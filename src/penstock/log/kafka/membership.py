@@ -14,6 +14,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from penstock.errors import LogError, PenstockError, UserError
 from penstock.log.kafka.connection import Connection, logger
 from penstock.log.kafka.faults import FORBIDDEN, MISSING, NAME_TAKEN, UNSUPPORTED, code_of, meaning, no_such_groups
+from penstock.log.kafka.leaving import Leaving
 from penstock.log.kafka.marks import commit_marks
 from penstock.log.kafka.reader import record_of, taken
 from penstock.log.kafka.slot import Slot
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from penstock.log.kafka.ownership import Ownership
     from penstock.log.kafka.standing import Standing, Stands
     from penstock.log.losses import Loss
+
+    Callback = Callable[[Any, list[TopicPartition]], None]
 
 MAX_HELD_WITHOUT_ROOM = 64
 """Records that serving rebalances may take while the engine has no room; then all partitions are paused."""
@@ -58,7 +61,7 @@ class Membership:
     ) -> None:
         self._connection, self._settings, self._topics = connection, settings, list(topics)
         self._stands, self._ownership, self._held = stands, ownership, held
-        self._waiting = Waiting(stands)
+        self._waiting, self._leaving = Waiting(stands), Leaving()
         self._slot = Slot(stands.admin, stands.group, str(settings.get("group.instance.id", "")))
         self._telling, self._thread, self._errands = Telling(listener, loop, errands), thread, errands
         self._commits_here = connection.options.delivery == "at_least_once"
@@ -81,7 +84,8 @@ class Membership:
     def join(self) -> None:
         """Become a member; partitions come with later calls of `take` or `serve`."""
         self._consumer = self._connection.consumer(self._settings)
-        self._consumer.subscribe(self._topics, on_assign=self._assign, on_revoke=self._revoke, on_lost=self._lose)
+        assign, revoke, lose = map(self._if_member, (self._assign, self._revoke, self._lose))
+        self._consumer.subscribe(self._topics, on_assign=assign, on_revoke=revoke, on_lost=lose)
 
     def take(self, room: int, timeout_seconds: float) -> None:
         """Up to `room` more records into what is held, waiting for the first only."""
@@ -133,7 +137,7 @@ class Membership:
         self._hand_over(self._ownership.partitions())
         self._consumer = None
         if consumer is not None:
-            consumer.close()
+            self._leaving.leave(consumer)
 
     def come_back(self) -> None:
         """From any thread: a call that waits for records returns soon, because the consumer is to be closed."""
@@ -267,10 +271,17 @@ class Membership:
         self._stands.judge(losses)
         self._telling.passed(losses)
 
+    def _if_member(self, call: Callback) -> Callback:
+        def served(consumer: Any, partitions: list[TopicPartition]) -> None:
+            if consumer is self._consumer:
+                self._rebalances += 1
+                call(consumer, partitions)
+            else:
+                self._leaving.serve()
+
+        return served
+
     def _assign(self, consumer: Any, partitions: list[TopicPartition]) -> None:
-        if consumer is not self._consumer:
-            return
-        self._rebalances += 1
         names = [Partition(tp.topic, tp.partition) for tp in partitions]
         try:
             held = self._stands.unsettled(names)
@@ -296,9 +307,6 @@ class Membership:
         self._telling.assigned(assigned)
 
     def _revoke(self, consumer: Any, partitions: list[TopicPartition]) -> None:
-        if consumer is not self._consumer:
-            return
-        self._rebalances += 1
         self._ownership.renew(consumer.consumer_group_metadata())
         names = [Partition(tp.topic, tp.partition) for tp in partitions]
         self._waiting.drop(names)
@@ -306,9 +314,6 @@ class Membership:
         consumer.incremental_unassign(partitions)
 
     def _lose(self, consumer: Any, partitions: list[TopicPartition]) -> None:
-        if consumer is not self._consumer:
-            return
-        self._rebalances += 1
         names = [Partition(tp.topic, tp.partition) for tp in partitions]
         self._waiting.drop(names)
         lost = self._ownership.remove(names)
@@ -345,7 +350,7 @@ class Membership:
         old, self._consumer = self._consumer, None
         self._waiting.clear()
         self._forget(lost + self._ownership.remove(self._ownership.partitions()))
-        old.close()
+        self._leaving.leave(old)
         self._is_held_back = False
         self.join()
 
