@@ -38,6 +38,7 @@ class Item:
         "not_before_ms",
         "offset",
         "partition",
+        "place",
         "priority",
         "record",
         "size",
@@ -71,6 +72,8 @@ class Item:
         """When its producer wants it answered, in Unix time; 0: no matter when."""
         self.waits_since = 0.0
         """For the tier that it waits for (`time.monotonic()`)."""
+        self.place = 0
+        """In the line of that tier."""
         self.step = 0
         """Index of the route's step that has it now."""
         self.attempts = 0

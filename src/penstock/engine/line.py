@@ -14,6 +14,7 @@ from collections import OrderedDict, deque
 from itertools import chain, count
 from typing import TYPE_CHECKING
 
+from penstock.engine.key_lanes import KeyLanes
 from penstock.tier import NORMAL
 
 if TYPE_CHECKING:
@@ -23,9 +24,8 @@ if TYPE_CHECKING:
 
 FOR_THE_PATIENT = 4
 """Every so many places one is for those who have waited for too long."""
-LANES = 8
-"""With results in the order of keys, a backlog is asked lane by lane: then a slow call holds back the keys of one lane, and not
-every key that is often seen."""
+ENOUGH = 8
+"""With results in the order of keys, so many full batches are a backlog: then it is asked lane by lane."""
 NEVER_MS = 1 << 62
 _SLACK = 64
 
@@ -35,8 +35,7 @@ class Line:
 
     def __init__(self, patience_seconds: float, *, by_key: bool = False) -> None:
         self._patience_seconds = patience_seconds
-        self._by_key = by_key
-        self._plain: deque[Item] = deque()
+        self._plain: deque[Item] | KeyLanes = KeyLanes() if by_key else deque()
         self._ranked: OrderedDict[int, Item] = OrderedDict()
         """By number, in the order in which they came."""
         self._ranks: list[tuple[int, int, int]] = []
@@ -68,8 +67,8 @@ class Line:
         tokens = 0
         if not self._ranked:
             plain = self._plain
-            if self._by_key and len(plain) >= LANES * most_items:
-                batch, tokens = self._take_of_lane(most_items, most_tokens)
+            if isinstance(plain, KeyLanes) and len(plain) >= ENOUGH * most_items:
+                return plain.take(most_items, most_tokens)
             while plain and len(batch) < most_items:
                 tokens += plain[0].tokens
                 if batch and tokens > most_tokens:
@@ -84,28 +83,6 @@ class Line:
                 break
             batch.append(self._leave(number))
         return batch
-
-    def _take_of_lane(self, most_items: int, most_tokens: int) -> tuple[list[Item], int]:
-        """Of the next batches' worth, those whose keys share a lane with the first: its order stays, and it always leaves."""
-        plain = self._plain
-        lane = hash(plain[0].record.key) % LANES
-        batch: list[Item] = []
-        passed: list[Item] = []
-        tokens = 0
-        for _ in range(LANES * most_items):
-            item = plain.popleft()
-            if hash(item.record.key) % LANES != lane:  # looked at some five times an item: no call
-                passed.append(item)
-                continue
-            tokens += item.tokens
-            if batch and tokens > most_tokens:
-                passed.append(item)
-                break
-            batch.append(item)
-            if len(batch) == most_items:
-                break
-        plain.extendleft(reversed(passed))
-        return batch, tokens
 
     def take_past(self, unix_ms: int) -> list[Item]:
         """Take out the items whose deadline is over."""
@@ -141,7 +118,7 @@ class Line:
         """Take out what is unwanted."""
         gone = [item for item in self if unwanted(item)]
         if gone:
-            self._plain = deque(item for item in self._plain if not unwanted(item))
+            self._plain = type(self._plain)(item for item in self._plain if not unwanted(item))
             for number in [number for number, item in self._ranked.items() if unwanted(item)]:
                 self._leave(number)
         return gone
