@@ -27,7 +27,9 @@ CLOSING_SECONDS = 0.25
 class Leaving:
     """Used on the consumer's thread only."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, keeps_place: bool = False) -> None:
+        """`keeps_place`: a static member of a classic group, whose partitions wait for it; it would lose them by unsubscribing."""
+        self._keeps_place = keeps_place
         self._served = 0
         self._is_closing = False
 
@@ -40,7 +42,8 @@ class Leaving:
     def leave(self, consumer: Any) -> None:
         """Give everything back, then close it. What it had fetched is thrown away."""
         with suppress(KafkaException):  # a fatal error is told by `close`, or was before
-            consumer.unsubscribe()
+            if not self._keeps_place:
+                consumer.unsubscribe()
             self._wait_for_rest(consumer)
         self._is_closing = True
         try:
@@ -49,12 +52,12 @@ class Leaving:
             self._is_closing = False
 
     def _wait_for_rest(self, consumer: Any) -> None:
-        """Until nothing is assigned and no callback comes any more: a member of no topics is given nothing."""
+        """Until no callback comes any more, and nothing is assigned to a member of no topics."""
         end = time.monotonic() + MOST_SECONDS
         while True:
             before = self._served
             consumer.consume(STEP_RECORDS, STEP_SECONDS)
-            if self._served == before and not consumer.assignment():
+            if self._served == before and (self._keeps_place or not consumer.assignment()):
                 return
             if time.monotonic() > end:
                 logger.warning("a rebalance goes on after %g s: the group is left all the same", MOST_SECONDS)

@@ -61,8 +61,10 @@ class Membership:
     ) -> None:
         self._connection, self._settings, self._topics = connection, settings, list(topics)
         self._stands, self._ownership, self._held = stands, ownership, held
-        self._waiting, self._leaving = Waiting(stands), Leaving()
-        self._slot = Slot(stands.admin, stands.group, str(settings.get("group.instance.id", "")))
+        name = str(settings.get("group.instance.id", ""))
+        self._slot = Slot(stands.admin, stands.group, name)
+        self._waiting = Waiting(stands)
+        self._leaving = Leaving(keeps_place=bool(name) and settings.get("group.protocol") != "consumer")
         self._telling, self._thread, self._errands = Telling(listener, loop, errands), thread, errands
         self._commits_here = connection.options.delivery == "at_least_once"
         self._slice_seconds = ERRAND_SLICE_SECONDS if self._commits_here else SLICE_SECONDS
