@@ -22,7 +22,7 @@ fix: setup  ## let the formatter and the linter mend what they can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: setup  ## Penstock on a real Kafka beside its rivals: ten minutes; ARGS=kafka:latency is one part, ARGS=all everything
+bench: setup  ## Penstock on a real Kafka beside its rivals: a quarter of an hour; ARGS=kafka:latency is one part, ARGS=all everything
 	$(BIN)/python -m benchmarks $(ARGS)
 
 soak: setup  ## the long crash proof
